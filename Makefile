@@ -1,0 +1,34 @@
+# `make setup` creates .venv with everything; all other targets set it up first where needed.
+# The interpreter can be named: make setup PYTHON=/path/to/python3.11
+
+# Empty: python3.11, or else a python3 of 3.10 to 3.12 (tools/setup_environment.sh looks for it).
+PYTHON ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := mmforget tools tests configs setup.py
+export PYTHON VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-fewshot test test-slow lint
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F '|' '{printf "%-20s %s\n", $$1, $$2}'
+
+setup: ## create or update .venv (the first time compiles mmcv, about 13 minutes on two cores)
+	@tools/setup_environment.sh
+
+demo: setup ## forget classes of the embedded Garments detector, one request after another
+	$(BIN)/python tools/demo.py
+
+demo-fewshot: setup ## the same with only a few images per class
+	$(BIN)/python tools/demo.py --few-shot
+
+test: setup ## the quick tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup ## the tests that train
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## style and format
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
