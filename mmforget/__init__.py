@@ -1,0 +1,12 @@
+"""mmforget makes a trained MMDetection detector forget classes and keep the rest."""
+
+from mmforget.compatibility import check_dependencies
+from mmforget.version import __version__
+
+check_dependencies()
+
+# Importing these registers our scope and the ``mmforget://`` scheme with MMEngine.
+from mmforget import registry  # noqa: E402
+from mmforget.models import checkpoints  # noqa: E402
+
+__all__ = ['__version__', 'checkpoints', 'registry']

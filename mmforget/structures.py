@@ -1,0 +1,201 @@
+"""The vocabulary of every room above: plain dataclasses without behaviour of their own."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ForgettingTask:
+    """One request: forget ``classes`` now.
+
+    Attributes:
+        index: Position in the scenario, from 0.
+        classes: The forget set F_t.
+        retained: R_t, the classes never requested up to and including this task.
+        forgotten: O_t, the classes of all earlier tasks.
+    """
+
+    index: int
+    classes: tuple[str, ...]
+    retained: tuple[str, ...]
+    forgotten: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """A name for logs and files, counted from 1 as people count."""
+        return f'task_{self.index + 1}'
+
+
+@dataclass(frozen=True)
+class ForgettingScenario:
+    """The order in which classes are forgotten (spec A.1).
+
+    Attributes:
+        classes: The detector's full label map, in label order.
+        tasks: The tasks in their order.
+    """
+
+    classes: tuple[str, ...]
+    tasks: tuple[ForgettingTask, ...]
+
+    @classmethod
+    def from_requests(
+        cls, requests: Sequence[Sequence[str]], classes: Sequence[str]
+    ) -> 'ForgettingScenario':
+        """Checks the requests against the label map and builds the tasks.
+
+        Args:
+            requests: Class names to forget, one sequence per task.
+            classes: The detector's full label map.
+
+        Raises:
+            ValueError: A name is unknown, stands in two tasks or twice in one, a task is empty,
+                or no class would be retained.
+        """
+        classes = tuple(classes)
+        if isinstance(requests, str) or not requests:
+            raise ValueError(
+                f'scenario.tasks is {requests!r}; expected a list of lists of class names, '
+                "for example [['dog'], ['cat', 'cow']]."
+            )
+        first_task: dict[str, int] = {}
+        tasks = []
+        for index, request in enumerate(requests):
+            if isinstance(request, str) or not request:
+                raise ValueError(
+                    f'scenario.tasks[{index}] is {request!r}; expected a list of at least one '
+                    "class name, for example ['dog']."
+                )
+            for name in request:
+                if name not in classes:
+                    raise ValueError(
+                        f'scenario.tasks[{index}] names the class {name!r}, which the detector '
+                        f'does not know. Its classes are: {", ".join(classes)}.'
+                    )
+                if name in first_task:
+                    raise ValueError(
+                        f'scenario.tasks[{index}] names the class {name!r}, which '
+                        f'scenario.tasks[{first_task[name]}] forgets already. '
+                        'Name each class once.'
+                    )
+                first_task[name] = index
+            forgotten = tuple(name for name in classes if first_task.get(name, index) < index)
+            retained = tuple(name for name in classes if name not in first_task)
+            if not retained:
+                raise ValueError(
+                    f'After scenario.tasks[{index}] nothing is left to retain: all '
+                    f'{len(classes)} classes would be forgotten. Leave at least one class out.'
+                )
+            tasks.append(ForgettingTask(index, tuple(request), retained, forgotten))
+        return cls(classes, tuple(tasks))
+
+
+@dataclass
+class StreamOutput:
+    """What one stream (forget or retain) yields from the single forward.
+
+    B images, Q queries, C classes, D embedding channels.
+
+    Attributes:
+        losses: Weighted scalars of the detector's own criterion, by MMDetection's names
+            (``loss_cls``, ``loss_bbox``, ``loss_iou``, ``d0.loss_cls``, ...).
+        logits: Class logits of the last decoder layer, (B, Q, C).
+        boxes: Boxes of the last decoder layer, (B, Q, 4), normalised cx, cy, w, h.
+        embeddings: Query embeddings before the heads, (B, Q, D).
+        matches: For each image the matched (query, object) index pairs, each (M_b, 2).
+        targets: For each image its ground truth ``InstanceData`` (``bboxes``, ``labels``).
+    """
+
+    losses: dict[str, Tensor]
+    logits: Tensor
+    boxes: Tensor
+    embeddings: Tensor
+    matches: list[Tensor]
+    targets: list[Any]
+
+
+@dataclass
+class StreamSampling:
+    """How many images a stream draws, and how (spec A.4). Give exactly one of the three sizes.
+
+    Attributes:
+        images: A number of images.
+        ratio: A share of the candidate images, in (0, 1].
+        shots: k; k times the number of classes images are drawn.
+        balanced: Draw class by class, so that each class has its k (or its equal share of
+            ``images``), instead of jointly.
+        unlabelled: What objects outside the stream's classes are: ``'background'`` (as the
+            paper) or ``'ignore'``.
+        batch_size: Images of this stream per step; ``None`` takes the dataloader's.
+    """
+
+    images: int | None = None
+    ratio: float | None = None
+    shots: int | None = None
+    balanced: bool = False
+    unlabelled: str = 'background'
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {k: getattr(self, k) for k in ('images', 'ratio', 'shots')}
+        given = {k: v for k, v in sizes.items() if v is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f'A stream got the sizes {given}; give exactly one of images, ratio or shots.'
+            )
+        ((key, value),) = given.items()
+        if value <= 0 or (key == 'ratio' and value > 1):
+            expected = 'a share in (0, 1]' if key == 'ratio' else 'a positive whole number'
+            raise ValueError(f'A stream got {key}={value!r}; expected {expected}.')
+        if self.unlabelled not in ('background', 'ignore'):
+            raise ValueError(
+                f"A stream got unlabelled={self.unlabelled!r}; expected 'background' or 'ignore'."
+            )
+
+
+@dataclass
+class ProtocolResult:
+    """The metrics of one task under one protocol; AP in 0..1, ``None`` where undefined.
+
+    ``H`` is the harmonic mean of AP_r and Drop, Drop is measured against the loaded detector
+    (spec A.2). ``H_ceiling`` is H for AP_f = 0 and AP_r unchanged.
+    """
+
+    AP_f: float | None
+    AP_r: float | None
+    AP_o: float | None
+    drop: float | None
+    H: float | None
+    H_ceiling: float | None
+    AP_r_relative: float | None
+    AP50_f: float | None
+    AP50_r: float | None
+    AP50_o: float | None
+    AP50_drop: float | None
+    AP50_H: float | None
+    AP50_H_ceiling: float | None
+    AP50_r_relative: float | None
+
+
+@dataclass
+class ResultsRow:
+    """One row of ``forgetting.json``: what one task did (design, section 3)."""
+
+    task: int
+    classes: list[str]
+    steps: int
+    seconds: float
+    peak_memory_mb: float
+    trainable: int
+    trainable_share: float
+    groups: dict[str, float]
+    full: dict[str, float | None] = field(default_factory=dict)
+    restricted: dict[str, float | None] = field(default_factory=dict)
+    per_class: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON types."""
+        return asdict(self)
