@@ -1,0 +1,7 @@
+"""The loop, its step and its hooks: the only room that talks to the Runner."""
+
+from mmforget.engine.hooks import GroupSparseLoRAHook, TrainableHook
+from mmforget.engine.loops import ContinualForgettingLoop
+from mmforget.engine.step import ForgettingStep
+
+__all__ = ['ContinualForgettingLoop', 'ForgettingStep', 'GroupSparseLoRAHook', 'TrainableHook']

@@ -1,0 +1,44 @@
+"""Injects group-sparse LoRA (arXiv 2403.11530)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmforget.engine.hooks.trainable import TrainableHook
+from mmforget.registry import HOOKS
+from mmforget.trainable import GroupSparseLoRA
+
+
+@HOOKS.register_module()
+class GroupSparseLoRAHook(TrainableHook):
+    """Low-rank adapters on chosen linear layers, in groups that live or die together.
+
+    Args:
+        rank: Rank of every adapter.
+        alpha: Numerator of the scale alpha / rank.
+        targets: ``'ffn'``, module names, a regex, or a list of these.
+        group_by: ``'block'``, ``'adapter'`` or ``'matrix'``.
+        sparsity: The paper's α (a number), the config of a sparsity
+            (``dict(type='GroupSelection', ...)``), or ``None``.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self,
+        rank: int = 8,
+        alpha: float = 1.0,
+        targets: str | Sequence[str] = 'ffn',
+        group_by: str = 'block',
+        sparsity: float | dict[str, Any] | None = None,
+    ) -> None:
+        self.config = {
+            'rank': rank,
+            'alpha': alpha,
+            'targets': targets,
+            'group_by': group_by,
+            'sparsity': sparsity,
+        }
+        self.build()  # Errors in the arguments show before any work.
+
+    def build(self) -> GroupSparseLoRA:
+        return GroupSparseLoRA(**self.config)

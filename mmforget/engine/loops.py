@@ -1,0 +1,496 @@
+"""The training loop that takes one forgetting task after another."""
+
+import copy
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+from torch import nn
+
+from mmforget.adapters import concatenate, load_adapters, save_adapters
+from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
+from mmforget.datasets.stream_sampling import class_index, sample_images
+from mmforget.datasets.streams import StreamDataset
+from mmforget.engine.checkpoints import (
+    detector_checkpoint,
+    save_atomically,
+    save_resume_checkpoint,
+    unpack_message_hub,
+)
+from mmforget.engine.hooks import LoopStateHook, TrainableHook
+from mmforget.engine.randomness import derive_seed, seed_step
+from mmforget.engine.results import write_results
+from mmforget.engine.schedules import fit_schedulers
+from mmforget.engine.step import ForgettingStep, check_finite
+from mmforget.evaluation import ForgettingCocoMetric
+from mmforget.methods import FORGET, RETAIN, ForgettingMethod
+from mmforget.registry import LOOPS, METHODS
+from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
+from mmforget.taps import build_tap
+from mmforget.trainable import TrainablePart, drop_from_optimizer
+
+_STREAMS = (FORGET, RETAIN)
+
+
+@LOOPS.register_module()
+class ContinualForgettingLoop(BaseLoop):
+    """For each task: narrow the data, inject, run ``max_steps``, fold, save, evaluate, write.
+
+    Work dir: ``task_<n>.pth`` (plain detector after task n), ``adapters/task_<n>`` (against the
+    detector before the task) and ``adapters/cumulative`` (against the loaded detector) in PEFT's
+    format, ``forgetting.json``, and ``resume.pth`` for ``--resume``.
+
+    Iterations are counted on through all tasks; the budget and the schedulers are per task. There
+    are no epochs: hooks of whole epochs are not called, those of iterations are. Besides,
+    ``before_forgetting_task`` and ``after_forgetting_task`` are called with ``task``.
+
+    Args:
+        runner: The runner.
+        dataloader: The ordinary training dataloader; its data set is built and parsed once, and
+            every stream is a part of it.
+        scenario: ``tasks`` (lists of class names), and optionally ``forget`` and ``retain``: how
+            each stream is sampled, see ``StreamSampling``. By default both take 10 % of their
+            candidate images.
+        max_steps: Optimiser steps per task.
+        method: Config of a method, ``dict(type='mmforget.GSLoRA', ...)``.
+        checkpoint_interval: Steps between resume checkpoints inside a task; by default only
+            task boundaries are saved.
+
+    Raises:
+        ValueError: The scenario does not fit the data, or an argument is out of range.
+        RuntimeError: No hook says what may move, or training is distributed.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: dict[str, Any],
+        scenario: Mapping[str, Any],
+        max_steps: int,
+        method: Mapping[str, Any],
+        checkpoint_interval: int | None = None,
+    ) -> None:
+        _check_positive('max_steps', max_steps)
+        if checkpoint_interval is not None:
+            _check_positive('checkpoint_interval', checkpoint_interval)
+        if get_world_size() > 1:
+            raise RuntimeError(
+                'ContinualForgettingLoop runs in one process for now; start it without a launcher.'
+            )
+        self.method_config = dict(method)
+        build_method(self.method_config)  # Errors in the arguments show before any work.
+        self.samplings = _read_samplings(scenario)
+        # The runner builds these for the detector before injection and forgets the configs.
+        self.optimizer_config = copy.deepcopy(runner.optim_wrapper)
+        self.scheduler_config = copy.deepcopy(runner.param_schedulers)
+        self.dataloader_config = copy.deepcopy(dict(dataloader))
+        super().__init__(runner, dataloader)
+        self.scenario = ForgettingScenario.from_requests(
+            scenario['tasks'], self.dataloader.dataset.metainfo['classes']
+        )
+        self.trainable_hook = _find_trainable_hook(runner)
+        self.index = class_index(self.dataloader.dataset)
+        self.max_steps = int(max_steps)
+        self.checkpoint_interval = checkpoint_interval
+        self.task_index = 0
+        self.task_step = 0
+        self.base: dict[str, Any] | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.stop_training = False
+        self._seconds_before_resume = 0.0
+        self._iter = 0
+        self._epoch = 0
+        self._weights_loaded = False
+        self._resumed = False
+        self._live: tuple[ForgettingMethod, TrainablePart] | None = None
+        for task in self.scenario.tasks:
+            for name in _STREAMS:
+                self._sample(task, name)  # A task without images shows before any work.
+        _forget_pretrained_backbone(runner)
+        _log_by_iteration(runner)
+        runner.register_hook(LoopStateHook())
+
+    @property
+    def max_iters(self) -> int:
+        """Steps of all tasks together."""
+        return self.max_steps * len(self.scenario.tasks)
+
+    @property
+    def max_epochs(self) -> int:
+        """The whole run counts as one epoch."""
+        return 1
+
+    @property
+    def iter(self) -> int:
+        """Steps done, all tasks together."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """Always 0: there are no epochs."""
+        return self._epoch
+
+    def run(self) -> nn.Module:
+        """Runs all tasks that are not done yet."""
+        runner = self.runner
+        if not self._weights_loaded:
+            raise RuntimeError(
+                'No weights were loaded, so there is nothing to forget. Set load_from to the '
+                "trained detector's checkpoint; with --resume the work dir must hold a checkpoint "
+                f'(looked in {runner.work_dir}).'
+            )
+        metric = self._begin_metric()
+        runner.call_hook('before_train')
+        if not self._resumed:
+            self._save_resume()
+        if self.base is None:
+            self._evaluate_base(metric)
+            self._save_resume()
+        while self.task_index < len(self.scenario.tasks) and not self.stop_training:
+            self._run_task(self.scenario.tasks[self.task_index], metric)
+        runner.call_hook('after_train')
+        return runner.model
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Called when a checkpoint was read, before its tensors reach the model.
+
+        Args:
+            checkpoint: Changed in place: the message hub becomes what MMEngine expects.
+        """
+        self._weights_loaded = True
+        state = checkpoint.get('meta', {}).get('mmforget')
+        if not self.runner._resume or state is None:
+            return
+        self._check_same_run(state)
+        self._resumed = True
+        self.task_index, self.task_step = state['task_index'], state['task_step']
+        self.base, self.rows = state['base'], list(state['rows'])
+        self._seconds_before_resume = state['seconds']
+        checkpoint['message_hub'] = unpack_message_hub(checkpoint['message_hub'])
+        if state['trainable'] is not None:
+            task = self.scenario.tasks[self.task_index]
+            trainable = self.trainable_hook.build()
+            trainable.restore(
+                self.runner.model,
+                task,
+                derive_seed(state['seed'], task.index),
+                state['trainable'],
+            )
+            self._live = self._prepare_method(task), trainable
+            self._live[0].load_state_dict(state['method'])
+            self._build_optimizer(trainable)
+
+    def _check_same_run(self, state: Mapping[str, Any]) -> None:
+        """Refuses to go on with another scenario than the one that was begun."""
+        here = self._identity()
+        for key, value in here.items():
+            if state['identity'][key] != value:
+                raise ValueError(
+                    f'The checkpoint was written with {key}={state["identity"][key]!r}, the config '
+                    f'says {value!r}. Resume with the config of the run, or start anew in '
+                    'another work dir.'
+                )
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            'tasks': [list(task.classes) for task in self.scenario.tasks],
+            'max_steps': self.max_steps,
+            'samplings': {name: asdict(self.samplings[name]) for name in _STREAMS},
+        }
+
+    def _begin_metric(self) -> ForgettingCocoMetric | None:
+        if self.runner.val_loop is None:
+            self.runner.logger.warning('No val_cfg is given: forgetting is not measured.')
+            return None
+        for metric in self.runner.val_loop.evaluator.metrics:
+            if isinstance(metric, ForgettingCocoMetric):
+                metric.begin(self.scenario, self.base)
+                return metric
+        self.runner.logger.warning(
+            'val_evaluator holds no mmforget.ForgettingCocoMetric: AP_f, AP_r, AP_o and H are not '
+            'measured.'
+        )
+        return None
+
+    def _evaluate_base(self, metric: ForgettingCocoMetric | None) -> None:
+        """Measures the loaded detector: the reference of every Drop."""
+        self.base = {}
+        if metric is not None:
+            self.runner.logger.info('Evaluating the loaded detector.')
+            metric.set_task(None)
+            self.runner.val_loop.run()
+            self.base = metric.base
+        write_results(self.runner.work_dir, self.base, self.rows)
+
+    def _run_task(self, task: ForgettingTask, metric: ForgettingCocoMetric | None) -> None:
+        runner = self.runner
+        runner.logger.info(f'{task.name}: forget {", ".join(task.classes)}.')
+        start = time.perf_counter() - self._seconds_before_resume
+        _reset_peak_memory()
+        if self._live is None:
+            trainable = self.trainable_hook.build()
+            trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
+            method = self._prepare_method(task)
+            self._build_optimizer(trainable)
+        else:
+            method, trainable = self._live
+            self._live = None
+        runner.call_hook('before_forgetting_task', task=task)
+        step = ForgettingStep(runner.model, build_tap(runner.model), method, trainable)
+        trainable_count = sum(p.numel() for p in trainable.parameters())
+        self._check_tap(step)
+        step.train()
+        batches = self._batches(task)
+        for batch in batches:
+            if not trainable.parameters():
+                runner.logger.warning(
+                    f'{task.name}: every group is dead after {self.task_step} steps, so nothing '
+                    'is left to train. Lower the strength of the sparsity.'
+                )
+                break
+            self._run_step(task, step, batch)
+            if self._checkpoint_due():
+                self._save_resume(
+                    trainable.structure(), method.state_dict(), time.perf_counter() - start
+                )
+        method.after_task()
+        row = ResultsRow(
+            task=task.index + 1,
+            classes=list(task.classes),
+            steps=self.task_step,
+            seconds=round(time.perf_counter() - start, 3),
+            peak_memory_mb=round(_peak_memory_mb(), 1),
+            trainable=trainable_count,
+            trainable_share=trainable_count / sum(p.numel() for p in runner.model.parameters()),
+            groups=trainable.group_norms(),
+        )
+        self._fold_and_save(task, trainable)
+        runner.call_hook('after_forgetting_task', task=task)
+        self._evaluate_task(task, metric, row)
+        self.rows.append(row.to_dict())
+        self.task_index, self.task_step = task.index + 1, 0
+        self._iter = self.task_index * self.max_steps
+        self._seconds_before_resume = 0.0
+        write_results(runner.work_dir, self.base, self.rows)
+        self._save_resume()
+
+    def _run_step(
+        self, task: ForgettingTask, step: ForgettingStep, batch: dict[str, dict[str, Any]]
+    ) -> None:
+        runner = self.runner
+        runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
+        seed_step(runner.seed, task.index, self.task_step)
+        with runner.optim_wrapper.optim_context(step):
+            losses = step(batch, self.task_step)
+        total, log_vars = runner.model.parse_losses(losses)
+        check_finite(total, log_vars, task.name, self.task_step)
+        runner.optim_wrapper.update_params(total)
+        self.task_step += 1
+        step.trainable.after_step(runner.optim_wrapper.optimizer, self.task_step, self.max_steps)
+        runner.call_hook(
+            'after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=log_vars
+        )
+        self._iter += 1
+
+    def _prepare_method(self, task: ForgettingTask) -> ForgettingMethod:
+        method = build_method(self.method_config)
+        method.before_task(task, self.runner.model)
+        return method
+
+    def _check_tap(self, step: ForgettingStep) -> None:
+        missing = step.method.needs - step.tap.fields
+        if missing:
+            raise RuntimeError(
+                f'{type(step.method).__name__} needs {sorted(missing)}, which '
+                f'{type(step.tap).__name__} cannot give for {type(step.detector).__name__}.'
+            )
+
+    def _build_optimizer(self, trainable: TrainablePart) -> None:
+        """A new optimiser and new schedulers over what is trainable now."""
+        runner = self.runner
+        wrapper = runner.build_optim_wrapper(copy.deepcopy(self.optimizer_config))
+        assert isinstance(wrapper, OptimWrapper)
+        drop_from_optimizer(wrapper.optimizer, trainable.parameters())
+        runner.scale_lr(wrapper, runner.auto_scale_lr)
+        wrapper.initialize_count_status(runner.model, self._iter, self.max_iters)
+        runner.optim_wrapper = wrapper
+        runner.param_schedulers = [
+            scheduler
+            for config in fit_schedulers(self.scheduler_config, self.max_steps)
+            for scheduler in runner._build_param_scheduler(config, wrapper)
+        ]
+
+    def _sample(self, task: ForgettingTask, stream: str) -> list[int]:
+        classes = task.classes if stream == FORGET else task.retained
+        return sample_images(
+            self.index, classes, self.samplings[stream], self.runner.seed, task.index, stream
+        )
+
+    def _batches(self, task: ForgettingTask) -> Iterator[dict[str, dict[str, Any]]]:
+        """Both streams side by side, from the step that is due to the task's last."""
+        loaders = []
+        for stream in _STREAMS:
+            sampling = self.samplings[stream]
+            dataset = StreamDataset(
+                self.dataloader.dataset,
+                self._sample(task, stream),
+                task.classes if stream == FORGET else task.retained,
+                sampling.unlabelled,
+            )
+            sampler = StreamBatchSampler(
+                len(dataset),
+                sampling.batch_size or self.dataloader_config['batch_size'],
+                self.runner.seed,
+                task.index,
+                stream,
+                start_step=self.task_step,
+                num_steps=self.max_steps,
+            )
+            loaders.append(
+                build_stream_loader(dataset, sampler, **_loader_options(self.dataloader_config))
+            )
+        for forget, retain in zip(*loaders, strict=True):
+            yield {FORGET: forget, RETAIN: retain}
+
+    def _checkpoint_due(self) -> bool:
+        interval = self.checkpoint_interval
+        return (
+            interval is not None
+            and self.task_step % interval == 0
+            and self.task_step < self.max_steps
+        )
+
+    def _save_resume(
+        self,
+        trainable: dict[str, Any] | None = None,
+        method: dict[str, Any] | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        state = {
+            'identity': self._identity(),
+            'seed': self.runner.seed,
+            'task_index': self.task_index,
+            'task_step': self.task_step,
+            'base': self.base,
+            'rows': self.rows,
+            'trainable': trainable,
+            'method': method,
+            'seconds': seconds,
+        }
+        save_resume_checkpoint(self.runner, state, with_optimizer=trainable is not None)
+
+    def _fold_and_save(self, task: ForgettingTask, trainable: TrainablePart) -> None:
+        runner = self.runner
+        folder = Path(runner.work_dir) / 'adapters'
+        folder.mkdir(parents=True, exist_ok=True)
+        base = str(runner._load_from) if task.index == 0 else f'task_{task.index}.pth'
+        trainable.save(str(folder / task.name), base)
+        self._save_cumulative(folder, task)
+        trainable.fold(runner.model)
+        checkpoint = detector_checkpoint(runner)
+        checkpoint['meta']['forgotten'] = [*task.forgotten, *task.classes]
+        save_atomically(checkpoint, Path(runner.work_dir) / f'{task.name}.pth')
+
+    def _save_cumulative(self, folder: Path, task: ForgettingTask) -> None:
+        parts = [folder / t.name for t in self.scenario.tasks[: task.index + 1]]
+        if all(part.is_dir() for part in parts):
+            state = concatenate([load_adapters(part) for part in parts])
+            save_adapters(folder / 'cumulative', state, str(self.runner._load_from))
+
+    def _evaluate_task(
+        self, task: ForgettingTask, metric: ForgettingCocoMetric | None, row: ResultsRow
+    ) -> None:
+        if metric is None:
+            return
+        metric.set_task(task)
+        self.runner.val_loop.run()
+        row.full = asdict(metric.last.full)
+        row.restricted = asdict(metric.last.restricted) if metric.last.restricted else {}
+        row.per_class = {name: list(pair) for name, pair in metric.last.per_class.items()}
+
+
+def build_method(config: Mapping[str, Any]) -> ForgettingMethod:
+    """Builds a method from ``dict(type='mmforget.GSLoRA', ...)``.
+
+    METHODS is no child of an MMEngine registry, so mmdet's scope stays the default one.
+
+    Raises:
+        ValueError: The type is missing or unknown.
+    """
+    arguments = dict(config)
+    name = str(arguments.pop('type', '')).removeprefix('mmforget.')
+    cls = METHODS.get(name) if name else None
+    if cls is None:
+        raise ValueError(
+            f'method has the type {name!r}; expected one of {sorted(METHODS.module_dict)}, for '
+            "example dict(type='mmforget.GSLoRA')."
+        )
+    return cls(**arguments)
+
+
+def _read_samplings(scenario: Mapping[str, Any]) -> dict[str, StreamSampling]:
+    unknown = set(scenario) - {'tasks', *_STREAMS}
+    if 'tasks' not in scenario or unknown:
+        raise ValueError(
+            f'scenario has the keys {sorted(scenario)}; expected tasks and optionally forget and '
+            'retain.'
+        )
+    return {name: StreamSampling(**scenario.get(name, {'ratio': 0.1})) for name in _STREAMS}
+
+
+def _find_trainable_hook(runner: Runner) -> TrainableHook:
+    hooks = [hook for hook in runner.hooks if isinstance(hook, TrainableHook)]
+    if len(hooks) != 1:
+        raise RuntimeError(
+            f'custom_hooks holds {len(hooks)} hooks that say what may move; expected exactly one, '
+            "for example dict(type='mmforget.GroupSparseLoRAHook', rank=8)."
+        )
+    return hooks[0]
+
+
+def _forget_pretrained_backbone(runner: Runner) -> None:
+    """A checkpoint follows, so nothing is fetched for ``init_cfg=dict(type='Pretrained')``."""
+    if runner._load_from is None and not runner._resume:
+        return
+    for module in runner.model.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+            module.init_cfg = None
+
+
+def _log_by_iteration(runner: Runner) -> None:
+    """There are no epochs to show in the log, whatever the base config says."""
+    runner.log_processor.by_epoch = False
+    for hook in runner.hooks:
+        if hasattr(hook, 'log_metric_by_epoch'):
+            hook.log_metric_by_epoch = False
+
+
+def _loader_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    own = ('dataset', 'batch_size', 'sampler', 'batch_sampler')
+    return {key: value for key, value in config.items() if key not in own}
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, int) or value <= 0:
+        raise ValueError(f'{name} is {value!r}; expected a positive whole number.')
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory_mb() -> float:
+    """On a GPU the task's peak; on a CPU the process's peak so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

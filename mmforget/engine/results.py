@@ -1,0 +1,52 @@
+"""``forgetting.json``: every table and plot is drawn from it (design, section 3)."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+FILE_NAME = 'forgetting.json'
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.tmp')
+    with temporary.open('w') as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_results(
+    folder: str | os.PathLike, base: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]
+) -> Path:
+    """Writes the results of all tasks so far.
+
+    Args:
+        folder: The work dir.
+        base: The loaded detector's metrics.
+        rows: One per task, in order.
+    """
+    path = Path(folder) / FILE_NAME
+    document = {'schema': SCHEMA, 'base': base or {}, 'tasks': list(rows)}
+    write_atomically(path, json.dumps(document, indent=2) + '\n')
+    return path
+
+
+def read_results(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a results file.
+
+    Raises:
+        ValueError: The file has another schema.
+    """
+    document = json.loads(Path(path).read_text())
+    if document.get('schema') != SCHEMA:
+        raise ValueError(
+            f'{path} has schema {document.get("schema")!r}, expected {SCHEMA}. '
+            'It was written by another version of mmforget.'
+        )
+    return document

@@ -1,0 +1,98 @@
+"""GS-LoRA's objective (arXiv 2403.11530): a bounded forgetting loss and a retain loss."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmforget.methods.base import FORGET, ForgettingMethod
+from mmforget.registry import METHODS
+from mmforget.structures import ForgettingTask, StreamOutput
+from mmforget.taps import StreamOptions
+
+
+@METHODS.register_module()
+class GSLoRA(ForgettingMethod):
+    """L = w_r·L_retain + β·(Σ ReLU(bound − L_cls) + w_b·L_box) (spec B.3, B.4, B.6).
+
+    The class loss of the forget stream is pushed up until it reaches ``bound``; the box losses
+    keep their sign: the detector goes on localising what it no longer names. The group penalty
+    belongs to the trainable part.
+
+    Args:
+        forget_weight: β; one number, or one per task.
+        bound: BND, where the forget stream's class loss stops growing, in units of the
+            weighted loss (MMDetection's ``loss_cls``). The authors use 15 with β = 0.15.
+        retain_weight: w_r.
+        box_weight: w_b, the forget stream's positive box terms.
+        matched_only: The forget stream's class loss counts matched queries only, so that it
+            cannot be raised by false positives on the background (spec B.4, inferred).
+        auxiliary: Uses the losses of every decoder layer, each class loss with its own bound.
+
+    Raises:
+        ValueError: A weight is negative, or the bound is not positive.
+    """
+
+    def __init__(
+        self,
+        forget_weight: float | Sequence[float] = 0.15,
+        bound: float = 15.0,
+        retain_weight: float = 1.0,
+        box_weight: float = 1.0,
+        matched_only: bool = False,
+        auxiliary: bool = False,
+    ) -> None:
+        weights = (
+            [float(w) for w in forget_weight]
+            if isinstance(forget_weight, (list, tuple))
+            else [float(forget_weight)]
+        )
+        if not weights or min(*weights, retain_weight, box_weight) < 0:
+            raise ValueError(
+                f'GSLoRA got forget_weight={forget_weight!r}, retain_weight={retain_weight!r}, '
+                f'box_weight={box_weight!r}; expected numbers that are not negative.'
+            )
+        if bound <= 0:
+            raise ValueError(f'GSLoRA got bound={bound!r}; expected a positive number.')
+        self.forget_weights = weights
+        self.bound = bound
+        self.retain_weight = retain_weight
+        self.box_weight = box_weight
+        self.matched_only = matched_only
+        self.auxiliary = auxiliary
+        self.forget_weight = weights[0]
+
+    def before_task(self, task: ForgettingTask, detector: Any) -> None:
+        if len(self.forget_weights) == 1:
+            return
+        if task.index >= len(self.forget_weights):
+            raise ValueError(
+                f'GSLoRA got {len(self.forget_weights)} forget weights, but the scenario has a '
+                f'task number {task.index + 1}. Give one number, or one per task.'
+            )
+        self.forget_weight = self.forget_weights[task.index]
+
+    def stream_options(self, stream: str) -> StreamOptions:
+        return StreamOptions(
+            matched_only=self.matched_only and stream == FORGET, auxiliary=self.auxiliary
+        )
+
+    def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
+        terms = {
+            f'loss_retain_{_flat(name)}': self.retain_weight * value
+            for name, value in retain.losses.items()
+        }
+        for name, value in forget.losses.items():
+            if name.endswith('loss_cls'):
+                terms[f'forget_{_flat(name)}'] = value.detach()
+                value = torch.relu(self.bound - value)
+            else:
+                value = self.box_weight * value
+            terms[f'loss_forget_{_flat(name)}'] = self.forget_weight * value
+        return terms
+
+
+def _flat(name: str) -> str:
+    """``d0.loss_cls`` -> ``d0_cls``: only the summed terms may carry the word ``loss``."""
+    return name.replace('loss_', '').replace('.', '_')

@@ -1,0 +1,6 @@
+"""One file per detector family: everything a method needs out of one forward."""
+
+from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
+from mmforget.taps.detr import DeformableDETRTap, DETRTap
+
+__all__ = ['DETRTap', 'DeformableDETRTap', 'Stream', 'StreamOptions', 'Tap', 'build_tap']

@@ -1,0 +1,211 @@
+"""Taps for DETR-likes: DETR, Conditional DETR, DAB-DETR and Deformable DETR."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmdet.models.detectors.base_detr import DetectionTransformer
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
+from torch import Tensor, nn
+
+from mmforget.registry import TAPS
+from mmforget.structures import StreamOutput
+from mmforget.taps.base import Stream, Tap
+
+_IGNORED_OVERLAP = 0.5
+
+
+class _TargetRecorder:
+    """Records the matching of every image and edits the label weights before the class loss.
+
+    MMDetection's head matches inside its loss and keeps the result to itself; matching again
+    outside would double the cost of the Hungarian assignment.
+
+    Args:
+        ignored: Boxes to ignore, one tensor (N, 4) per image in absolute x1, y1, x2, y2.
+        matched_only: Gives weight zero to every unmatched query.
+    """
+
+    def __init__(self, ignored: Sequence[Tensor], matched_only: bool) -> None:
+        self.ignored = ignored
+        self.matched_only = matched_only
+        self.assigned: list[Tensor] = []
+
+    def record(self, assignment: Any) -> Any:
+        self.assigned.append(assignment.gt_inds)
+        return assignment
+
+    def edit(self, boxes: Sequence[Tensor], metas: Sequence[dict], targets: tuple) -> tuple:
+        images = len(boxes)
+        edited = []
+        for weights, of_query, predicted, ignored, meta in zip(
+            targets[1], self.assigned[-images:], boxes, self.ignored, metas, strict=True
+        ):
+            unmatched = of_query <= 0
+            if self.matched_only:
+                weights = weights.masked_fill(unmatched, 0)
+            elif len(ignored):
+                height, width = meta['img_shape'][:2]
+                scale = predicted.new_tensor([width, height, width, height])
+                overlap = bbox_overlaps(
+                    bbox_cxcywh_to_xyxy(predicted.detach()) * scale, ignored, mode='iou'
+                )
+                over_ignored = overlap.max(dim=1).values > _IGNORED_OVERLAP
+                weights = weights.masked_fill(unmatched & over_ignored, 0)
+            edited.append(weights)
+        return (targets[0], edited, *targets[2:])
+
+    def matches(self, images: int) -> list[Tensor]:
+        """(query, object) pairs of the last decoder layer, one (M, 2) tensor per image."""
+        pairs = []
+        for of_query in self.assigned[-images:]:
+            query = torch.nonzero(of_query > 0).flatten()
+            pairs.append(torch.stack([query, of_query[query] - 1], dim=1))
+        return pairs
+
+
+@contextmanager
+def _recording(head: nn.Module, recorder: _TargetRecorder) -> Iterator[None]:
+    """Lets ``recorder`` see the assigner's results and edit the head's targets."""
+    assign, get_targets = head.assigner.assign, head.get_targets
+
+    def recorded_assign(*args, **kwargs):
+        return recorder.record(assign(*args, **kwargs))
+
+    def edited_targets(scores, boxes, instances, metas):
+        return recorder.edit(boxes, metas, get_targets(scores, boxes, instances, metas))
+
+    head.assigner.assign, head.get_targets = recorded_assign, edited_targets
+    try:
+        yield
+    finally:
+        del head.assigner.assign, head.get_targets
+
+
+@TAPS.register_module(name='DetectionTransformer')
+class DETRTap(Tap):
+    """Reads mmdet's ``DetectionTransformer`` detectors whose head has ``loss_by_feat``."""
+
+    fields = frozenset({'losses', 'logits', 'boxes', 'embeddings', 'matches', 'targets'})
+
+    def __init__(self, detector: nn.Module) -> None:
+        if type(detector).forward_transformer is not DetectionTransformer.forward_transformer:
+            raise TypeError(
+                f'{type(detector).__name__} has a forward of its own (denoising queries, text), '
+                'which mmforget cannot read yet. Single- and two-stage Deformable DETR, DETR, '
+                'Conditional DETR and DAB-DETR work.'
+            )
+        super().__init__(detector)
+
+    def trunk(self) -> list[nn.Module]:
+        detector = self.detector
+        return [detector.backbone, detector.neck] if detector.with_neck else [detector.backbone]
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
+    ) -> dict[str, StreamOutput]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trunk_is_frozen()):
+            features = self.detector.extract_feat(inputs)
+        head_inputs = self.detector.forward_transformer(features, data_samples)
+        hidden_states = head_inputs.pop('hidden_states')
+        encoder_outputs = self._pop_encoder_outputs(head_inputs)
+        logits, boxes = self.detector.bbox_head(hidden_states, **head_inputs)
+        return {
+            name: self._stream_output(
+                stream, hidden_states, logits, boxes, encoder_outputs, data_samples
+            )
+            for name, stream in streams.items()
+        }
+
+    def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
+        """Takes what ``loss_by_feat`` wants between the predictions and the ground truth."""
+        return ()
+
+    def _stream_output(
+        self,
+        stream: Stream,
+        hidden_states: Tensor,
+        logits: Tensor,
+        boxes: Tensor,
+        encoder_outputs: tuple[Tensor | None, ...],
+        data_samples: Sequence[Any],
+    ) -> StreamOutput:
+        head = self.detector.bbox_head
+        samples = data_samples[stream.images]
+        targets = [sample.gt_instances for sample in samples]
+        metas = [sample.metainfo for sample in samples]
+        ignored = [
+            sample.ignored_instances.bboxes
+            if 'ignored_instances' in sample
+            else logits.new_empty(0, 4)
+            for sample in samples
+        ]
+        layers = slice(None) if stream.options.auxiliary else slice(-1, None)
+        of_encoder = tuple(x if x is None else x[stream.images] for x in encoder_outputs)
+        recorder = _TargetRecorder(
+            [getattr(boxes_, 'tensor', boxes_) for boxes_ in ignored],
+            stream.options.matched_only,
+        )
+        with _recording(head, recorder):
+            losses = self._losses(
+                logits[layers, stream.images],
+                boxes[layers, stream.images],
+                of_encoder,
+                targets,
+                metas,
+            )
+        return StreamOutput(
+            losses=losses,
+            logits=logits[-1, stream.images],
+            boxes=boxes[-1, stream.images],
+            embeddings=hidden_states[-1, stream.images],
+            matches=recorder.matches(len(samples)),
+            targets=targets,
+        )
+
+    def _losses(
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        encoder_outputs: tuple[Tensor | None, ...],
+        targets: list[Any],
+        metas: list[dict],
+    ) -> dict[str, Tensor]:
+        return self.detector.bbox_head.loss_by_feat(logits, boxes, *encoder_outputs, targets, metas)
+
+
+@TAPS.register_module(name='DeformableDETR')
+class DeformableDETRTap(DETRTap):
+    """Deformable DETR, single-stage or two-stage, with or without box refinement."""
+
+    def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
+        return (
+            head_inputs.pop('enc_outputs_class', None),
+            head_inputs.pop('enc_outputs_coord', None),
+        )
+
+    def _losses(
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        encoder_outputs: tuple[Tensor | None, ...],
+        targets: list[Any],
+        metas: list[dict],
+    ) -> dict[str, Tensor]:
+        """As the head's own, but the proposals first: the recorder keeps the last matching."""
+        head = self.detector.bbox_head
+        losses = {}
+        if encoder_outputs[0] is not None:
+            of_encoder = head.loss_by_feat_single(
+                *encoder_outputs, [_class_agnostic(t) for t in targets], metas
+            )
+            losses = dict(
+                zip(('enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'), of_encoder, strict=True)
+            )
+        return losses | head.loss_by_feat(logits, boxes, None, None, targets, metas)
+
+
+def _class_agnostic(instances: Any) -> Any:
+    """The same boxes, all with label 0: how two-stage proposals are supervised."""
+    return type(instances)(bboxes=instances.bboxes, labels=torch.zeros_like(instances.labels))

@@ -1,0 +1,71 @@
+"""The contract of a trainable part: which parameters may move during a task."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmforget.structures import ForgettingTask
+
+
+class TrainablePart:
+    """What may move. Everything else is frozen to the bit, buffers included."""
+
+    def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
+        """Freezes the model and makes this part trainable; the outputs must not change.
+
+        Args:
+            model: The plain detector, changed in place.
+            task: The task that begins.
+            seed: Decides every random draw of this task's initialisation.
+        """
+        raise NotImplementedError
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that the optimiser may move now."""
+        raise NotImplementedError
+
+    def penalty(self, step: int) -> Tensor | None:
+        """A scalar to add to the objective, if any."""
+        return None
+
+    def after_step(self, optimizer: Optimizer, step: int, max_steps: int) -> None:
+        """Called after each optimiser step: proximal steps, masks, pruning.
+
+        Args:
+            optimizer: The task's optimiser; whatever leaves the part must leave it, too.
+            step: Steps done in this task, from 1.
+            max_steps: The task's budget.
+        """
+
+    def group_norms(self) -> dict[str, float]:
+        """Name -> norm of each group's effect, 0 when pruned; empty without groups."""
+        return {}
+
+    def structure(self) -> dict[str, Any]:
+        """What ``restore`` needs to rebuild this part before its tensors are loaded."""
+        return {}
+
+    def restore(
+        self, model: nn.Module, task: ForgettingTask, seed: int, structure: dict[str, Any]
+    ) -> None:
+        """Injects and rebuilds what was alive when ``structure`` was written."""
+        self.inject(model, task, seed)
+
+    def save(self, folder: str, base: str) -> None:
+        """Writes what the task has learnt, before it is folded."""
+
+    def fold(self, model: nn.Module) -> None:
+        """Turns the model into a plain detector again, with what was learnt in its weights."""
+        raise NotImplementedError
+
+
+def drop_from_optimizer(optimizer: Optimizer, kept: list[nn.Parameter]) -> None:
+    """Takes every parameter that is not in ``kept`` out of the optimiser, state included."""
+    identities = {id(p) for p in kept}
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            if id(parameter) not in identities:
+                optimizer.state.pop(parameter, None)
+        group['params'] = [p for p in group['params'] if id(p) in identities]
+    optimizer.param_groups[:] = [g for g in optimizer.param_groups if g['params']]

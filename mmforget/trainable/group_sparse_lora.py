@@ -1,0 +1,113 @@
+"""Group-sparse LoRA as a trainable part (arXiv 2403.11530, section 4)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mmforget.adapters import (
+    AdapterGroup,
+    LoRALinear,
+    adapter_state,
+    inject,
+    make_groups,
+    remove,
+    remove_one,
+    save_adapters,
+)
+from mmforget.structures import ForgettingTask
+from mmforget.trainable.base import TrainablePart, drop_from_optimizer
+from mmforget.trainable.sparsity import GroupPenalty, Sparsity, build_sparsity
+
+
+class GroupSparseLoRA(TrainablePart):
+    """Adapters in groups; a sparsity decides which groups live.
+
+    Args:
+        rank: Rank of every adapter.
+        alpha: Numerator of the scale alpha / rank; the paper's detection runs use 1 with rank 8.
+        targets: See :func:`mmforget.adapters.find_targets`.
+        group_by: ``'block'`` (the paper), ``'adapter'`` or ``'matrix'``.
+        sparsity: A number is the paper's α; a dict is the config of a sparsity; ``None`` keeps
+            every group.
+    """
+
+    def __init__(
+        self,
+        rank: int = 8,
+        alpha: float = 1.0,
+        targets: str | Sequence[str] = 'ffn',
+        group_by: str = 'block',
+        sparsity: float | dict[str, Any] | Sparsity | None = None,
+    ) -> None:
+        if isinstance(sparsity, (int, float)):
+            sparsity = GroupPenalty(sparsity)
+        elif isinstance(sparsity, dict):
+            sparsity = build_sparsity(sparsity)
+        self.rank = rank
+        self.alpha = alpha
+        self.targets = targets
+        self.group_by = group_by
+        self.sparsity = sparsity or Sparsity()
+        self.model: nn.Module | None = None
+        self.adapters: dict[str, LoRALinear] = {}
+        self.groups: dict[str, AdapterGroup] = {}
+        self.group_names: list[str] = []
+
+    def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
+        self.model = model
+        self.adapters = inject(model, self.targets, self.rank, self.alpha, seed)
+        self.groups = make_groups(self.adapters, self.group_by)
+        self.group_names = list(self.groups)
+        self.prune(self.sparsity.before_task(self.groups, task, seed))
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for a in self.adapters.values() for p in (a.lora_A, a.lora_B)]
+
+    def penalty(self, step: int) -> Tensor | None:
+        return self.sparsity.penalty(self.groups, step)
+
+    def after_step(self, optimizer: Optimizer, step: int, max_steps: int) -> None:
+        dead = self.sparsity.after_step(self.groups, optimizer, step, max_steps)
+        if dead:
+            self.prune(dead)
+            drop_from_optimizer(optimizer, self.parameters())
+
+    def prune(self, names: Sequence[str]) -> None:
+        """Turns the layers of dead groups into the plain ones again; what they held is dropped."""
+        assert self.model is not None
+        for name in names:
+            group = self.groups.pop(name)
+            for adapter, _, _ in group.members:
+                # With groups of single matrices the other one may have gone already.
+                if adapter in self.adapters:
+                    remove_one(self.model, adapter, fold=False)
+                    del self.adapters[adapter]
+        alive = {
+            n for n, g in self.groups.items() if any(a in self.adapters for a, *_ in g.members)
+        }
+        self.groups = {n: g for n, g in self.groups.items() if n in alive}
+
+    def group_norms(self) -> dict[str, float]:
+        return {
+            name: float(self.groups[name].norm('ba')) if name in self.groups else 0.0
+            for name in self.group_names
+        }
+
+    def structure(self) -> dict[str, Any]:
+        return {'alive': list(self.groups), 'sparsity': self.sparsity.state_dict()}
+
+    def restore(
+        self, model: nn.Module, task: ForgettingTask, seed: int, structure: dict[str, Any]
+    ) -> None:
+        self.inject(model, task, seed)
+        self.prune([name for name in self.groups if name not in structure['alive']])
+        self.sparsity.load_state_dict(structure['sparsity'])
+
+    def save(self, folder: str, base: str) -> None:
+        save_adapters(folder, adapter_state(self.adapters), base, {'groups': self.group_norms()})
+
+    def fold(self, model: nn.Module) -> None:
+        remove(model, self.adapters, fold=True)
+        self.adapters, self.groups = {}, {}

@@ -1,0 +1,193 @@
+"""Which groups live: the paper's penalty, and selection with exact zeros."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mmforget.adapters import AdapterGroup, group_penalty, proximal_step
+from mmforget.structures import ForgettingTask
+
+
+class Sparsity:
+    """Keeps every group. A subclass overrides what it needs."""
+
+    def before_task(
+        self, groups: Mapping[str, AdapterGroup], task: ForgettingTask, seed: int
+    ) -> list[str]:
+        """Names of the groups that are dead from the start."""
+        return []
+
+    def penalty(self, groups: Mapping[str, AdapterGroup], step: int) -> Tensor | None:
+        """A scalar to add to the objective at ``step`` (from 0), if any."""
+        return None
+
+    def after_step(
+        self, groups: Mapping[str, AdapterGroup], optimizer: Optimizer, step: int, max_steps: int
+    ) -> list[str]:
+        """Called after step number ``step`` (from 1); names of the groups that are dead now."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that must survive a kill, as plain types."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores ``state_dict``."""
+
+
+class GroupPenalty(Sparsity):
+    """The paper's form: α times the sum of the groups' norms (arXiv 2403.11530; spec B.2).
+
+    It drives groups towards zero but, as a sub-gradient under Adam, never to zero: no group dies.
+
+    Args:
+        strength: α.
+        kind: Norm of a group, see :meth:`mmforget.adapters.AdapterGroup.norm`; the paper's is
+            ``'ab'``.
+        warmup: Steps without penalty at the start of a task.
+    """
+
+    def __init__(self, strength: float, kind: str = 'ab', warmup: int = 0) -> None:
+        _check_not_negative('GroupPenalty', strength=strength, warmup=warmup)
+        self.strength = strength
+        self.kind = kind
+        self.warmup = warmup
+
+    def penalty(self, groups: Mapping[str, AdapterGroup], step: int) -> Tensor | None:
+        if step < self.warmup or not groups:
+            return None
+        return self.strength * group_penalty(groups, self.kind)
+
+
+class GroupSelection(Sparsity):
+    """The corrected form: groups are born at zero and must earn their life.
+
+    The effect of a group (its B) starts at zero. After each step of a selection window, B is
+    soft-thresholded in the optimiser's metric by ``strength`` times the pull on the strongest
+    group, a group's pull being the norm of the objective's smoothed gradient with respect to its
+    B. So a group grows only while its pull exceeds that share of the strongest one's; Adam, which
+    moves every group at the same pace whatever its pull, is undone by the metric. When the window
+    ends, groups at exact zero are pruned, and the others are trained on without any threshold, so
+    that selection leaves no bias in their weights.
+
+    Args:
+        strength: Share of the strongest group's pull that a group needs, in [0, 1). 0 keeps all.
+        window: Share of a task's steps in which the selection takes place, in (0, 1].
+        warmup: Steps at the start of a task without threshold.
+    """
+
+    def __init__(self, strength: float = 0.5, window: float = 0.25, warmup: int = 0) -> None:
+        _check_not_negative('GroupSelection', strength=strength, window=window, warmup=warmup)
+        if strength >= 1 or not 0 < window <= 1:
+            raise ValueError(
+                f'GroupSelection got strength={strength!r}, window={window!r}; expected a '
+                'strength in [0, 1) and a window in (0, 1].'
+            )
+        self.strength = strength
+        self.window = window
+        self.warmup = warmup
+
+    def after_step(
+        self, groups: Mapping[str, AdapterGroup], optimizer: Optimizer, step: int, max_steps: int
+    ) -> list[str]:
+        last = max(round(self.window * max_steps), self.warmup + 1)
+        if step <= self.warmup or step > last:
+            return []
+        pulls = {name: _pull(group, optimizer) for name, group in groups.items()}
+        needed = self.strength * max(pull.norm for pull in pulls.values())
+        for name, group in groups.items():
+            pull = pulls[name]
+            proximal_step(group, pull.learning_rate * needed / max(pull.metric, 1e-30))
+        if step < last:
+            return []
+        return [name for name, group in groups.items() if group.is_zero()]
+
+
+class RandomGroups(Sparsity):
+    """A control: as many random groups as some selection kept, the others dead from the start.
+
+    Args:
+        number: Groups that live; one number, or one per task.
+    """
+
+    def __init__(self, number: int | Sequence[int]) -> None:
+        self.numbers = [number] if isinstance(number, int) else list(number)
+        if not self.numbers or min(self.numbers) < 1:
+            raise ValueError(f'RandomGroups got number={number!r}; expected at least 1.')
+
+    def before_task(
+        self, groups: Mapping[str, AdapterGroup], task: ForgettingTask, seed: int
+    ) -> list[str]:
+        names = list(groups)
+        number = self.numbers[min(task.index, len(self.numbers) - 1)]
+        if number > len(names):
+            raise ValueError(
+                f'RandomGroups got number={number}, but there are {len(names)} groups.'
+            )
+        generator = np.random.default_rng(seed)
+        alive = set(generator.choice(len(names), number, replace=False).tolist())
+        return [name for index, name in enumerate(names) if index not in alive]
+
+
+class _Pull:
+    def __init__(self, norm: float, metric: float, learning_rate: float) -> None:
+        self.norm = norm
+        self.metric = metric
+        self.learning_rate = learning_rate
+
+
+@torch.no_grad()
+def _pull(group: AdapterGroup, optimizer: Optimizer) -> _Pull:
+    """Norm of the group's smoothed gradient, the optimiser's metric on it, and its step size."""
+    of_parameter = {id(p): g for g in optimizer.param_groups for p in g['params']}
+    first, second, size, rate = 0.0, 0.0, 0, 0.0
+    for parameter in group.effect():
+        options = of_parameter[id(parameter)]
+        state = optimizer.state[parameter]
+        if 'exp_avg_sq' not in state:
+            raise TypeError(
+                f'GroupSelection reads the moments of Adam or AdamW, but the optimiser is '
+                f'{type(optimizer).__name__}. Use AdamW, or another sparsity.'
+            )
+        beta1, beta2 = options['betas']
+        count = float(state['step'])
+        first += float(state['exp_avg'].square().sum()) / (1 - beta1**count) ** 2
+        second += float(state['exp_avg_sq'].sum()) / (1 - beta2**count)
+        size += parameter.numel()
+        rate = options['lr']
+    return _Pull(first**0.5, (second / size) ** 0.5, rate)
+
+
+SPARSITIES: dict[str, type[Sparsity]] = {
+    cls.__name__: cls for cls in (GroupPenalty, GroupSelection, RandomGroups)
+}
+
+
+def build_sparsity(config: Mapping[str, Any]) -> Sparsity:
+    """Builds a sparsity from ``dict(type='GroupSelection', ...)``.
+
+    Raises:
+        ValueError: The type is unknown or an argument does not exist.
+    """
+    arguments = dict(config)
+    name = arguments.pop('type', None)
+    if name not in SPARSITIES:
+        raise ValueError(f'sparsity has the type {name!r}; expected one of {sorted(SPARSITIES)}.')
+    known = inspect.signature(SPARSITIES[name]).parameters
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise ValueError(f'{name} has no argument {unknown}; it has {", ".join(known)}.')
+    return SPARSITIES[name](**arguments)
+
+
+def _check_not_negative(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(
+                f'{owner} got {name}={value!r}; expected a number that is not negative.'
+            )
