@@ -5,6 +5,11 @@ from mmforget.version import __version__
 
 check_dependencies()
 
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+# MMEngine resolves ``mmforget::...`` configs through its own table of packages.
+MODULE2PACKAGE.setdefault('mmforget', 'mmforget')
+
 # Importing these registers our scope and the ``mmforget://`` scheme with MMEngine.
 from mmforget import registry  # noqa: E402
 from mmforget.models import checkpoints  # noqa: E402

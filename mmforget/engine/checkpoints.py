@@ -1,36 +1,32 @@
 """Checkpoints that are whole or absent, and that hold plain types only."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 
-from mmforget.engine.results import write_atomically
+from mmforget.engine.results import atomic_file, write_atomically
 
 RESUME_FILE = 'resume.pth'
 _PLAIN = (str, int, float, bool, type(None))
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Writes, syncs, renames: an interrupted save leaves the old file as it was."""
-    temporary = path.with_name(f'.{path.name}.tmp')
-    with temporary.open('wb') as file:
+    """Writes a checkpoint whole or not at all."""
+    with atomic_file(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def detector_checkpoint(runner: Runner) -> dict[str, Any]:
     """The plain detector as MMDetection writes it: loads where mmforget is not installed."""
     return {
         'meta': {
-            'cfg': runner.cfg.pretty_text,
+            'cfg': runner.train_loop.config_text,
             'seed': runner.seed,
             'experiment_name': runner.experiment_name,
             'epoch': 0,
@@ -51,7 +47,10 @@ def save_resume_checkpoint(runner: Runner, state: dict[str, Any], with_optimizer
         with_optimizer: A task is under way, whose optimiser and schedulers must survive.
     """
     checkpoint = detector_checkpoint(runner)
-    checkpoint['meta']['mmforget'] = state
+    checkpoint['meta']['mmforget'] = {
+        key: value if key in ('trainable', 'method') else _plain(value)
+        for key, value in state.items()
+    }
     if with_optimizer:
         assert isinstance(runner.optim_wrapper, OptimWrapper)
         checkpoint['optimizer'] = runner.optim_wrapper.state_dict()
@@ -73,7 +72,12 @@ def pack_message_hub(hub: MessageHub) -> dict[str, Any]:
             'counts': counts.tolist(),
             'max_length': buffer.max_length,
         }
-    info = {k: v for k, v in state['runtime_info'].items() if isinstance(v, _PLAIN)}
+    # numpy's floats are Python floats to isinstance, but not to the unpickler.
+    info = {
+        key: _plain(value)
+        for key, value in state['runtime_info'].items()
+        if isinstance(value, (*_PLAIN, np.generic))
+    }
     return {
         'log_scalars': scalars,
         'runtime_info': info,
@@ -94,7 +98,9 @@ def unpack_message_hub(state: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Tuples, lists and dicts of plain types; anything else becomes text."""
-    if isinstance(value, _PLAIN):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) in _PLAIN:
         return value
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}

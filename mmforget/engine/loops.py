@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loa
 from mmforget.datasets.stream_sampling import class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
 from mmforget.engine.checkpoints import (
+    RESUME_FILE,
     detector_checkpoint,
     save_atomically,
     save_resume_checkpoint,
@@ -34,7 +36,7 @@ from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
-from mmforget.taps import build_tap
+from mmforget.taps import TrunkCache, build_tap
 from mmforget.trainable import TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
@@ -49,7 +51,7 @@ class ContinualForgettingLoop(BaseLoop):
     format, ``forgetting.json``, and ``resume.pth`` for ``--resume``.
 
     Iterations are counted on through all tasks; the budget and the schedulers are per task. There
-    are no epochs: hooks of whole epochs are not called, those of iterations are. Besides,
+    are no epochs: ``before_train_epoch`` is called once, ``after_train_epoch`` never. Besides,
     ``before_forgetting_task`` and ``after_forgetting_task`` are called with ``task``.
 
     Args:
@@ -63,6 +65,8 @@ class ContinualForgettingLoop(BaseLoop):
         method: Config of a method, ``dict(type='mmforget.GSLoRA', ...)``.
         checkpoint_interval: Steps between resume checkpoints inside a task; by default only
             task boundaries are saved.
+        trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in MB; 0
+            computes it at every step. Worth it where the pipeline draws few variants of an image.
 
     Raises:
         ValueError: The scenario does not fit the data, or an argument is out of range.
@@ -77,6 +81,7 @@ class ContinualForgettingLoop(BaseLoop):
         max_steps: int,
         method: Mapping[str, Any],
         checkpoint_interval: int | None = None,
+        trunk_cache_mb: int = 0,
     ) -> None:
         _check_positive('max_steps', max_steps)
         if checkpoint_interval is not None:
@@ -100,12 +105,15 @@ class ContinualForgettingLoop(BaseLoop):
         self.index = class_index(self.dataloader.dataset)
         self.max_steps = int(max_steps)
         self.checkpoint_interval = checkpoint_interval
+        self.trunk_cache = TrunkCache(trunk_cache_mb * 2**20) if trunk_cache_mb else None
         self.task_index = 0
         self.task_step = 0
         self.base: dict[str, Any] | None = None
         self.rows: list[dict[str, Any]] = []
         self.stop_training = False
         self._seconds_before_resume = 0.0
+        self._trainable_count = 0
+        self._loaded_from = str(runner._load_from)
         self._iter = 0
         self._epoch = 0
         self._weights_loaded = False
@@ -117,6 +125,11 @@ class ContinualForgettingLoop(BaseLoop):
         _forget_pretrained_backbone(runner)
         _log_by_iteration(runner)
         runner.register_hook(LoopStateHook())
+
+    @cached_property
+    def config_text(self) -> str:
+        """The config as every checkpoint holds it; formatting it takes half a second."""
+        return self.runner.cfg.pretty_text
 
     @property
     def max_iters(self) -> int:
@@ -154,6 +167,8 @@ class ContinualForgettingLoop(BaseLoop):
         if self.base is None:
             self._evaluate_base(metric)
             self._save_resume()
+        # As MMEngine's own iteration-based loop does: timers start with the first epoch.
+        runner.call_hook('before_train_epoch')
         while self.task_index < len(self.scenario.tasks) and not self.stop_training:
             self._run_task(self.scenario.tasks[self.task_index], metric)
         runner.call_hook('after_train')
@@ -166,14 +181,21 @@ class ContinualForgettingLoop(BaseLoop):
             checkpoint: Changed in place: the message hub becomes what MMEngine expects.
         """
         self._weights_loaded = True
-        state = checkpoint.get('meta', {}).get('mmforget')
-        if not self.runner._resume or state is None:
+        if not self.runner._resume:
             return
+        state = checkpoint.get('meta', {}).get('mmforget')
+        if state is None:
+            raise ValueError(
+                'The checkpoint to resume from was not written by ContinualForgettingLoop. Resume '
+                f'from its {RESUME_FILE}, or start anew without --resume and with load_from.'
+            )
         self._check_same_run(state)
         self._resumed = True
         self.task_index, self.task_step = state['task_index'], state['task_step']
         self.base, self.rows = state['base'], list(state['rows'])
         self._seconds_before_resume = state['seconds']
+        self._trainable_count = state['trainable_count']
+        self._loaded_from = state['loaded_from']
         checkpoint['message_hub'] = unpack_message_hub(checkpoint['message_hub'])
         if state['trainable'] is not None:
             task = self.scenario.tasks[self.task_index]
@@ -238,14 +260,16 @@ class ContinualForgettingLoop(BaseLoop):
         if self._live is None:
             trainable = self.trainable_hook.build()
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
+            self._trainable_count = sum(p.numel() for p in trainable.parameters())
             method = self._prepare_method(task)
             self._build_optimizer(trainable)
         else:
             method, trainable = self._live
             self._live = None
         runner.call_hook('before_forgetting_task', task=task)
-        step = ForgettingStep(runner.model, build_tap(runner.model), method, trainable)
-        trainable_count = sum(p.numel() for p in trainable.parameters())
+        step = ForgettingStep(
+            runner.model, build_tap(runner.model, self.trunk_cache), method, trainable
+        )
         self._check_tap(step)
         step.train()
         batches = self._batches(task)
@@ -268,11 +292,13 @@ class ContinualForgettingLoop(BaseLoop):
             steps=self.task_step,
             seconds=round(time.perf_counter() - start, 3),
             peak_memory_mb=round(_peak_memory_mb(), 1),
-            trainable=trainable_count,
-            trainable_share=trainable_count / sum(p.numel() for p in runner.model.parameters()),
+            trainable=self._trainable_count,
+            trainable_share=0.0,
             groups=trainable.group_norms(),
         )
         self._fold_and_save(task, trainable)
+        # Of the plain detector's parameters, as in the paper: adapters are no part of it.
+        row.trainable_share = row.trainable / sum(p.numel() for p in runner.model.parameters())
         runner.call_hook('after_forgetting_task', task=task)
         self._evaluate_task(task, metric, row)
         self.rows.append(row.to_dict())
@@ -381,6 +407,8 @@ class ContinualForgettingLoop(BaseLoop):
             'task_step': self.task_step,
             'base': self.base,
             'rows': self.rows,
+            'loaded_from': self._loaded_from,
+            'trainable_count': self._trainable_count,
             'trainable': trainable,
             'method': method,
             'seconds': seconds,
@@ -391,7 +419,7 @@ class ContinualForgettingLoop(BaseLoop):
         runner = self.runner
         folder = Path(runner.work_dir) / 'adapters'
         folder.mkdir(parents=True, exist_ok=True)
-        base = str(runner._load_from) if task.index == 0 else f'task_{task.index}.pth'
+        base = self._loaded_from if task.index == 0 else f'task_{task.index}.pth'
         trainable.save(str(folder / task.name), base)
         self._save_cumulative(folder, task)
         trainable.fold(runner.model)
@@ -403,7 +431,7 @@ class ContinualForgettingLoop(BaseLoop):
         parts = [folder / t.name for t in self.scenario.tasks[: task.index + 1]]
         if all(part.is_dir() for part in parts):
             state = concatenate([load_adapters(part) for part in parts])
-            save_adapters(folder / 'cumulative', state, str(self.runner._load_from))
+            save_adapters(folder / 'cumulative', state, self._loaded_from)
 
     def _evaluate_task(
         self, task: ForgettingTask, metric: ForgettingCocoMetric | None, row: ResultsRow

@@ -2,23 +2,34 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SCHEMA = 1
 FILE_NAME = 'forgetting.json'
 
 
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file whole or not at all."""
+@contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Writes, syncs, renames: an interrupted write leaves the old file as it was."""
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.tmp')
-    with temporary.open('w') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open('wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 def write_results(

@@ -42,10 +42,14 @@ class ForgettingStep(nn.Module):
             for module in self.detector.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
-            if self.tap.trunk_is_frozen():
-                for module in self.tap.trunk():
-                    module.eval()
+            self._still_trunk()
         return self
+
+    def _still_trunk(self) -> None:
+        """Dropout stays off below the cut; pruning may have moved the cut upwards."""
+        for module in self.tap.trunk():
+            if module.training:
+                module.eval()
 
     def forward(
         self, batch: Mapping[str, dict[str, Sequence[Any]]], step: int
@@ -59,6 +63,8 @@ class ForgettingStep(nn.Module):
         Returns:
             Named scalars; those with ``loss`` in their name make up the objective.
         """
+        if self.training:
+            self._still_trunk()
         sizes = [len(batch[name]['inputs']) for name in (FORGET, RETAIN)]
         data = {
             key: [item for name in (FORGET, RETAIN) for item in batch[name][key]]

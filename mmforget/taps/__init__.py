@@ -2,5 +2,14 @@
 
 from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
 from mmforget.taps.detr import DeformableDETRTap, DETRTap
+from mmforget.taps.trunk_cache import TrunkCache
 
-__all__ = ['DETRTap', 'DeformableDETRTap', 'Stream', 'StreamOptions', 'Tap', 'build_tap']
+__all__ = [
+    'DETRTap',
+    'DeformableDETRTap',
+    'Stream',
+    'StreamOptions',
+    'Tap',
+    'TrunkCache',
+    'build_tap',
+]

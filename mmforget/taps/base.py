@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
+from mmforget.taps.trunk_cache import TrunkCache
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Tap:
 
     Args:
         detector: The detector that is read; the tap holds no parameter of its own.
+        cache: Remembers what the frozen trunk gave for an image; ``None`` computes it anew.
 
     Attributes:
         fields: The fields of ``StreamOutput`` that the family can give.
@@ -43,16 +45,30 @@ class Tap:
 
     fields: frozenset[str] = frozenset()
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
         self.detector = detector
+        self.cache = cache
 
-    def trunk(self) -> list[nn.Module]:
-        """Modules below the cut: without gradients while nothing in them is trained."""
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Where the trunk may be cut: the modules of each stage, from the image upwards."""
         raise NotImplementedError
 
-    def trunk_is_frozen(self) -> bool:
-        """Whether no parameter of the trunk is trained."""
-        return not any(p.requires_grad for m in self.trunk() for p in m.parameters())
+    def frozen_stages(self) -> list[str]:
+        """The leading stages in which nothing is trained: they need no gradient.
+
+        Pruning the lowest groups makes this trunk grow upwards.
+        """
+        frozen = []
+        for name, modules in self.stages().items():
+            if any(p.requires_grad for module in modules for p in module.parameters()):
+                break
+            frozen.append(name)
+        return frozen
+
+    def trunk(self) -> list[nn.Module]:
+        """The modules of the frozen stages; they belong in eval mode."""
+        stages = self.stages()
+        return [module for name in self.frozen_stages() for module in stages[name]]
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
@@ -70,8 +86,12 @@ class Tap:
         raise NotImplementedError
 
 
-def build_tap(detector: nn.Module) -> Tap:
+def build_tap(detector: nn.Module, cache: TrunkCache | None = None) -> Tap:
     """Finds the tap of the detector's class or of its nearest base class.
+
+    Args:
+        detector: The plain detector.
+        cache: For the outputs of the frozen trunk.
 
     Raises:
         TypeError: No tap is registered for the detector's family.
@@ -80,7 +100,7 @@ def build_tap(detector: nn.Module) -> Tap:
     for cls in type(detector).__mro__:
         tap = TAPS.module_dict.get(cls.__name__)
         if tap is not None:
-            return tap(detector)
+            return tap(detector, cache)
     raise TypeError(
         f'mmforget cannot read {type(detector).__name__} yet. It reads '
         f'{", ".join(sorted(TAPS.module_dict))} and their subclasses. Register a Tap for it with '

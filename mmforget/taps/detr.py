@@ -1,6 +1,6 @@
 """Taps for DETR-likes: DETR, Conditional DETR, DAB-DETR and Deformable DETR."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, Tap
+from mmforget.taps.trunk_cache import TrunkCache, digests
 
 _IGNORED_OVERLAP = 0.5
+# The encoder's arguments that have one entry per image; the others hold for the whole batch.
+_BATCH_FIRST = ('query', 'query_pos', 'key_padding_mask', 'valid_ratios')
 
 
 class _TargetRecorder:
@@ -89,25 +92,28 @@ class DETRTap(Tap):
 
     fields = frozenset({'losses', 'logits', 'boxes', 'embeddings', 'matches', 'targets'})
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
         if type(detector).forward_transformer is not DetectionTransformer.forward_transformer:
             raise TypeError(
                 f'{type(detector).__name__} has a forward of its own (denoising queries, text), '
                 'which mmforget cannot read yet. Single- and two-stage Deformable DETR, DETR, '
                 'Conditional DETR and DAB-DETR work.'
             )
-        super().__init__(detector)
+        super().__init__(detector, cache)
 
-    def trunk(self) -> list[nn.Module]:
+    def stages(self) -> dict[str, list[nn.Module]]:
         detector = self.detector
-        return [detector.backbone, detector.neck] if detector.with_neck else [detector.backbone]
+        below = [detector.backbone, detector.neck] if detector.with_neck else [detector.backbone]
+        return {'features': below, 'encoder': [detector.encoder]}
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
     ) -> dict[str, StreamOutput]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trunk_is_frozen()):
-            features = self.detector.extract_feat(inputs)
-        head_inputs = self.detector.forward_transformer(features, data_samples)
+        frozen = self.frozen_stages()
+        images = digests(inputs) if self.cache is not None and frozen else None
+        features = self._features(inputs, frozen, images)
+        with self._remembered_encoder(frozen, images):
+            head_inputs = self.detector.forward_transformer(features, data_samples)
         hidden_states = head_inputs.pop('hidden_states')
         encoder_outputs = self._pop_encoder_outputs(head_inputs)
         logits, boxes = self.detector.bbox_head(hidden_states, **head_inputs)
@@ -117,6 +123,73 @@ class DETRTap(Tap):
             )
             for name, stream in streams.items()
         }
+
+    def _features(
+        self, inputs: Tensor, frozen: Sequence[str], images: Sequence[bytes] | None
+    ) -> tuple[Tensor, ...]:
+        """Feature maps (B, C, H, W) of all levels; without gradient when nothing is trained."""
+        if 'features' not in frozen:
+            return self.detector.extract_feat(inputs)
+        with torch.no_grad():
+            if images is None:
+                return self.detector.extract_feat(inputs)
+            return self._remember(
+                'features', images, lambda i: self.detector.extract_feat(inputs[i : i + 1])
+            )
+
+    @contextmanager
+    def _remembered_encoder(
+        self, frozen: Sequence[str], images: Sequence[bytes] | None
+    ) -> Iterator[None]:
+        """Answers the encoder's call from the cache while the encoder belongs to the trunk."""
+        if images is None or 'encoder' not in frozen:
+            yield
+            return
+        encoder = self.detector.encoder
+        original = encoder.forward
+
+        def remembered(**inputs: Any) -> Tensor:
+            def of_image(index: int) -> tuple[Tensor]:
+                own = {
+                    name: value[index : index + 1]
+                    if name in _BATCH_FIRST and value is not None
+                    else value
+                    for name, value in inputs.items()
+                }
+                return (original(**own),)
+
+            with torch.no_grad():
+                return self._remember('encoder', images, of_image)[0]
+
+        encoder.forward = remembered
+        try:
+            yield
+        finally:
+            del encoder.forward
+
+    def _remember(
+        self,
+        stage: str,
+        images: Sequence[bytes],
+        compute: Callable[[int], Sequence[Tensor]],
+    ) -> tuple[Tensor, ...]:
+        """A stage's outputs for a batch, each image computed alone and once.
+
+        Alone, because float results depend on the batch's size: what an image gives must not
+        depend on which other images were asked for with it, or a resumed run would differ.
+        """
+        assert self.cache is not None
+        stages = self.stages()
+        upto = list(stages)[: list(stages).index(stage) + 1]
+        self.cache.check_weights(stage, [m for name in upto for m in stages[name]])
+        of_images = []
+        for index, image in enumerate(images):
+            outputs = self.cache.get(stage, image)
+            if outputs is None:
+                outputs = tuple(compute(index))
+                self.cache.put(stage, image, outputs)
+            of_images.append(outputs)
+        return tuple(torch.cat(level) for level in zip(*of_images, strict=True))
 
     def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
         """Takes what ``loss_by_feat`` wants between the predictions and the ground truth."""

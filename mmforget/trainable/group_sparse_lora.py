@@ -91,7 +91,7 @@ class GroupSparseLoRA(TrainablePart):
 
     def group_norms(self) -> dict[str, float]:
         return {
-            name: float(self.groups[name].norm('ba')) if name in self.groups else 0.0
+            name: self.groups[name].norm('ba').item() if name in self.groups else 0.0
             for name in self.group_names
         }
 
