@@ -1,6 +1,7 @@
 """Fixtures of all folders: tiny data, a tiny detector's checkpoint, and runners over both."""
 
 import itertools
+import logging
 import os
 from types import SimpleNamespace
 
@@ -58,7 +59,9 @@ def build_tiny():
         config.update(changes)
         torch.manual_seed(seed)
         model = MODELS.build(config)
+        logging.disable(logging.INFO)  # A line for every parameter.
         model.init_weights()
+        logging.disable(logging.NOTSET)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))

@@ -14,7 +14,8 @@ def derive_seed(*keys: int) -> int:
 
 def seed_step(seed: int, task: int, step: int) -> None:
     """Seeds all generators that dropout and batch augmentations draw from."""
-    derived = derive_seed(seed, task, step)
+    # From 1 on: SeedSequence pads with zeros, so step 0 would have the task's own seed.
+    derived = derive_seed(seed, task, step + 1)
     random.seed(derived)
     np.random.seed(derived & 0xFFFFFFFF)
     torch.manual_seed(derived)

@@ -62,10 +62,17 @@ def load_mmforget_weights(filename: str, map_location: Any = None) -> dict[str, 
     return {'state_dict': state, 'meta': {}}
 
 
+def _statistic(owner: Any, name: str) -> Any:
+    """Stands in for ``getattr``: a pickled HistoryBuffer names its own statistics through it."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed.')
+    return getattr(owner, name)
+
+
 def _mmengine_globals() -> list[Any]:
     """What the message hub of MMEngine's own checkpoints needs to be unpickled, and no more."""
     reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    needed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype]
+    needed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_statistic, 'builtins.getattr')]
     # numpy 1 and numpy 2 write different module names for the same functions.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         needed += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]

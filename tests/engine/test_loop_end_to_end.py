@@ -74,7 +74,7 @@ def test_results_file_has_the_schema(reference_run):
     assert (first['classes'], second['classes']) == (['bag', 'sneaker'], ['dress'])
     assert first['full']['AP_o'] is None and second['full']['AP_o'] is not None
     plain = sum(p.numel() for p in reference_run.model.parameters())
-    assert first['trainable_share'] == pytest.approx(384 / plain)
+    assert first['trainable_share'] == pytest.approx(768 / plain)
 
 
 def test_group_norms_are_those_of_the_saved_adapters(reference_run):
@@ -168,8 +168,9 @@ def test_injection_leaves_the_outputs_alone(
         model.eval()
         with torch.no_grad():
             data = model.data_preprocessor(copy.deepcopy(batch), False)
-            found = model.predict(**copy.deepcopy(data))
-            losses = model.loss(**copy.deepcopy(data))
+            found = model.predict(*copy.deepcopy((data['inputs'], data['data_samples'])))
+            model.training = True  # Of the detector alone: it gives no losses in eval mode.
+            losses = model.loss(*copy.deepcopy((data['inputs'], data['data_samples'])))
         model.train(training)
         pred = InstanceData.cat([sample.pred_instances for sample in found])
         return [pred.bboxes, pred.scores, pred.labels, *losses.values()]
@@ -187,6 +188,8 @@ def test_injection_leaves_the_outputs_alone(
         assert adapters == 8
         plain = build_tiny(seed=1)
         plain.load_state_dict(weights(path))
+        # Torch picks the kernel of a linear layer by its weight's requires_grad, also in no_grad.
+        plain.requires_grad_(False)
         want = probe(plain)
         assert len(want[0]) == 40
         assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))

@@ -43,7 +43,7 @@ class Rates(Hook):
         self.of_step = {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.of_step[batch_idx] = runner.optim_wrapper.get_lr()['lr']
+        self.of_step[batch_idx] = runner.optim_wrapper.get_lr()['lr'][0]
 
 
 def weights(folder, name='task_2.pth'):

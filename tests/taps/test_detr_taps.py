@@ -1,0 +1,325 @@
+"""Taps against MMDetection's own losses, its own assigner, and focal loss by hand."""
+
+import copy
+
+import pytest
+import torch
+from mmdet.models import DINO, RetinaNet
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from mmengine.structures import InstanceData
+from torch import nn
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from mmforget.adapters import inject
+from mmforget.taps import DeformableDETRTap, DETRTap, Stream, StreamOptions, build_tap
+from mmforget.testing import tiny_detector
+
+C = 16
+ATTENTION = {'embed_dims': C, 'num_heads': 2}
+WIDE = {('embed_dims', '16'): 256, ('out_channels', '16'): 256, ('num_feats', '8'): 128}
+FFN = {'embed_dims': C, 'feedforward_channels': 32, 'ffn_drop': 0.1}
+FOCAL = {'type': 'FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 2.0}
+
+
+def tiny_family(family):
+    """The model config of another member of the family, from the tiny Deformable DETR's."""
+    config = tiny_detector()
+    if family == 'DeformableDETR':
+        return config
+    if family == 'two-stage':
+        return widened({**config, 'as_two_stage': True})
+    if family == 'plain boxes':
+        return {**config, 'with_box_refine': False}
+    for key in ('num_feature_levels', 'with_box_refine', 'as_two_stage'):
+        del config[key]
+    config['type'] = family
+    config['backbone']['out_indices'] = (6,)
+    config['neck'].update(in_channels=[32], num_outs=1)
+    config['positional_encoding'] = {'num_feats': C // 2, 'normalize': True}
+    own = {**ATTENTION, 'dropout': 0.1, 'batch_first': True}
+    config['encoder'] = {'num_layers': 2, 'layer_cfg': {'self_attn_cfg': own, 'ffn_cfg': FFN}}
+    inner, cross = own, own
+    config['decoder'] = {'num_layers': 2, 'return_intermediate': True}
+    head = {**config['bbox_head'], 'type': f'{family}Head'}
+    del head['sync_cls_avg_factor']
+    if family == 'DETR':
+        head['loss_cls'] = {
+            'type': 'CrossEntropyLoss',
+            'bg_cls_weight': 0.1,
+            'use_sigmoid': False,
+            'class_weight': 1.0,
+        }
+        costs = copy.deepcopy(config['train_cfg']['assigner']['match_costs'])
+        costs[0] = {'type': 'ClassificationCost', 'weight': 1.0}
+        config['train_cfg'] = {'assigner': {'type': 'HungarianAssigner', 'match_costs': costs}}
+    else:
+        inner = {**ATTENTION, 'attn_drop': 0.1, 'cross_attn': False}
+        cross = {**ATTENTION, 'attn_drop': 0.1, 'cross_attn': True}
+    if family == 'DABDETR':
+        config.update(with_random_refpoints=False, num_patterns=0)
+        config['decoder'].update(
+            query_dim=4, query_scale_type='cond_elewise', with_modulated_hw_attn=True
+        )
+        ffn = {**FFN, 'act_cfg': {'type': 'PReLU'}}
+        config['encoder']['layer_cfg']['ffn_cfg'] = ffn
+        config['positional_encoding']['temperature'] = 20
+    config['decoder']['layer_cfg'] = {
+        'self_attn_cfg': inner,
+        'cross_attn_cfg': cross,
+        'ffn_cfg': config['encoder']['layer_cfg']['ffn_cfg'],
+    }
+    config['bbox_head'] = head
+    return widened(config) if family == 'ConditionalDETR' else config
+
+
+def widened(config):
+    """The same with 256 channels, which MMDetection hard-codes for some position encodings."""
+    if isinstance(config, dict):
+        return {k: WIDE.get((k, str(v))) or widened(v) for k, v in config.items()}
+    return config
+
+
+@pytest.fixture(scope='module')
+def deformable(build_tiny):
+    return build_tiny()
+
+
+@pytest.fixture(scope='module')
+def preprocess(tiny_batch):
+    """``preprocess(model)``: inputs and samples of four images, one of them with padding."""
+    batch = tiny_batch(4)
+    batch['inputs'][1] = batch['inputs'][1][:, :48, :56]
+    sample = batch['data_samples'][1]
+    sample.set_metainfo({'img_shape': (48, 56)})
+    sample.gt_instances.bboxes.clip_((48, 56))
+
+    def run(model):
+        data = model.data_preprocessor(copy.deepcopy(batch), True)
+        return data['inputs'], data['data_samples']
+
+    return run
+
+
+def streams(first=StreamOptions(), second=StreamOptions()):  # noqa: B008
+    return {'forget': Stream(slice(0, 2), first), 'retain': Stream(slice(2, 4), second)}
+
+
+def corners(boxes, sample):
+    height, width = sample.img_shape
+    return bbox_cxcywh_to_xyxy(boxes) * boxes.new_tensor([width, height, width, height])
+
+
+def labels_of(out, index, classes=10):
+    """One-hot targets of all queries of an image, by its matches."""
+    target = out.logits.new_zeros(out.logits.shape[1], classes)
+    query, object_ = out.matches[index].T
+    target[query, out.targets[index].labels[object_]] = 1
+    return target
+
+
+def focal(out, index):
+    """Focal loss of each query of an image, summed over classes."""
+    return sigmoid_focal_loss(out.logits[index], labels_of(out, index), 0.25, 2.0).sum(1)
+
+
+def matched(out, index):
+    found = torch.zeros(out.logits.shape[1], dtype=torch.bool)
+    found[out.matches[index][:, 0]] = True
+    return found
+
+
+def half_awake(model):
+    """The detector itself in training mode, all modules inside in eval mode: dropout sleeps."""
+    model.eval().training = True
+    return model
+
+
+def mmdet_loss(model, inputs, samples):
+    """MMDetection's loss; in eval mode Deformable DETR has none."""
+    assert model.training
+    return model.loss(inputs, samples)
+
+
+@pytest.mark.parametrize('auxiliary', [False, True])
+@pytest.mark.parametrize(
+    'family',
+    ['DeformableDETR', 'plain boxes', 'two-stage', 'DETR', 'ConditionalDETR', 'DABDETR'],
+)
+def test_losses_are_mmdets_own(build_tiny, preprocess, family, auxiliary):
+    """Per stream, as if the detector had seen that stream's images alone; fields and shapes."""
+    model = half_awake(build_tiny(tiny_family(family)))
+    inputs, samples = preprocess(model)
+    options = StreamOptions(auxiliary=auxiliary)
+    outputs = build_tap(model).forward(inputs, samples, streams(options, options))
+    assert list(outputs) == ['forget', 'retain']
+    for name, part in (('forget', slice(0, 2)), ('retain', slice(2, 4))):
+        out = outputs[name]
+        want = mmdet_loss(model, inputs[part], copy.deepcopy(samples[part]))
+        if not auxiliary:
+            want = {k: v for k, v in want.items() if not k.startswith('d')}
+        assert out.losses.keys() == want.keys()
+        assert len(want) == 3 * (1 + auxiliary + (family == 'two-stage'))
+        for key, value in want.items():
+            assert value > 0
+            assert out.losses[key].item() == pytest.approx(value.item(), rel=1e-5), key
+        assert out.logits.shape == (2, 12, 11 if family == 'DETR' else 10)
+        assert out.boxes.shape == (2, 12, 4)
+        assert out.embeddings.shape == (2, 12, model.embed_dims)
+        assert [t.bboxes.shape[0] for t in out.targets] == [len(m) for m in out.matches]
+
+
+@pytest.mark.parametrize('auxiliary', [False, True])
+@pytest.mark.parametrize('family', ['DeformableDETR', 'two-stage'])
+def test_matches_are_the_assigners_of_the_last_layer(build_tiny, preprocess, family, auxiliary):
+    model = half_awake(build_tiny(tiny_family(family)))
+    inputs, samples = preprocess(model)
+    options = StreamOptions(auxiliary=auxiliary)
+    out = build_tap(model).forward(inputs, samples, streams(options, options))['retain']
+    for index, sample in enumerate(samples[2:]):
+        result = model.bbox_head.assigner.assign(
+            pred_instances=InstanceData(
+                scores=out.logits[index], bboxes=corners(out.boxes[index], sample)
+            ),
+            gt_instances=sample.gt_instances,
+            img_meta=sample.metainfo,
+        )
+        pairs = {(q, g - 1) for q, g in enumerate(result.gt_inds.tolist()) if g > 0}
+        assert len(pairs) == len(sample.gt_instances)
+        assert {tuple(pair) for pair in out.matches[index].tolist()} == pairs
+
+
+def test_last_layer_is_what_the_detector_predicts_from(deformable, preprocess):
+    """Logits and boxes are those behind ``predict``; embeddings give the logits by the head."""
+    inputs, samples = preprocess(deformable)
+    with torch.no_grad():
+        out = build_tap(deformable).forward(inputs, samples, streams())['forget']
+        found = deformable.predict(inputs, copy.deepcopy(samples), rescale=False)
+        branch = deformable.bbox_head.cls_branches[-1]
+        torch.testing.assert_close(branch(out.embeddings), out.logits)
+    for index in range(2):
+        best = out.logits[index].sigmoid().flatten().sort(descending=True).values[:20]
+        torch.testing.assert_close(found[index].pred_instances.scores, best)
+
+
+def test_class_loss_is_focal_loss_by_hand(deformable, preprocess):
+    """The yardstick of the next tests: all queries, divided by the objects."""
+    inputs, samples = preprocess(deformable)
+    out = build_tap(deformable).forward(inputs, samples, streams())['forget']
+    objects = sum(len(t) for t in out.targets)
+    want = 2 * sum(focal(out, i).sum() for i in range(2)) / objects
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
+
+
+def test_matched_only_counts_matched_queries(deformable, preprocess):
+    """In its stream alone, and in the class loss alone."""
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+    outputs = tap.forward(inputs, samples, streams(StreamOptions(matched_only=True)))
+    plain = tap.forward(inputs, samples, streams())
+    out = outputs['forget']
+    objects = sum(len(t) for t in out.targets)
+    want = 2 * sum(focal(out, i)[matched(out, i)].sum() for i in range(2)) / objects
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
+    assert out.losses['loss_cls'] < plain['forget'].losses['loss_cls']
+    for key in ('loss_bbox', 'loss_iou'):
+        assert torch.equal(out.losses[key], plain['forget'].losses[key])
+    for key, value in plain['retain'].losses.items():
+        assert torch.equal(outputs['retain'].losses[key], value)
+
+
+def test_unmatched_queries_over_ignored_boxes_are_left_out(deformable, preprocess):
+    """A matched query keeps its class loss even over an ignored box."""
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+    plain = tap.forward(inputs, samples, streams())['forget']
+    is_matched = matched(plain, 1)
+    boxes = corners(plain.boxes[1].detach(), samples[1])
+    chosen = torch.stack([boxes[~is_matched][0], boxes[is_matched][0]])
+    samples[1].ignored_instances = InstanceData(bboxes=chosen, labels=torch.zeros(2).long())
+    out = tap.forward(inputs, samples, streams())['forget']
+    over = (box_iou(boxes, chosen) > 0.5).any(1)
+    assert (over & is_matched).any() and (over & ~is_matched).any() and not over.all()
+    objects = sum(len(t) for t in out.targets)
+    want = 2 * (focal(out, 0).sum() + focal(out, 1)[is_matched | ~over].sum()) / objects
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
+    assert out.losses['loss_cls'] < plain.losses['loss_cls']
+    assert torch.equal(out.losses['loss_bbox'], plain.losses['loss_bbox'])
+
+
+def test_an_image_without_objects(deformable, preprocess):
+    inputs, samples = preprocess(deformable)
+    for sample in samples[:2]:
+        sample.gt_instances = sample.gt_instances[:0]
+    for options in (StreamOptions(), StreamOptions(matched_only=True)):
+        out = build_tap(deformable).forward(inputs, samples, streams(options))['forget']
+        assert [tuple(m.shape) for m in out.matches] == [(0, 2), (0, 2)]
+        assert all(torch.isfinite(value) for value in out.losses.values())
+        assert (out.losses['loss_cls'] == 0) == options.matched_only
+
+
+def test_the_head_is_left_as_it_was(deformable, preprocess, monkeypatch):
+    """Also after an exception inside the loss."""
+    head = deformable.bbox_head
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+
+    def untouched():
+        return 'assign' not in vars(head.assigner) and 'get_targets' not in vars(head)
+
+    assert untouched()
+    tap.forward(inputs, samples, streams())
+    assert untouched()
+
+    def broken(*args, **kwargs):
+        assert not untouched()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(head.loss_cls), 'forward', broken)
+    with pytest.raises(ZeroDivisionError):
+        tap.forward(inputs, samples, streams())
+    assert untouched()
+
+
+@pytest.mark.parametrize(
+    ('targets', 'features', 'encoder'),
+    [('ffn', False, True), (r'decoder\..*ffn.*', False, False), (None, True, True)],
+    ids=['all blocks', 'decoder only', 'nothing frozen'],
+)
+def test_no_gradient_below_the_lowest_trained_layer(
+    build_tiny, preprocess, targets, features, encoder
+):
+    model = build_tiny()
+    if targets is not None:
+        inject(model, targets, 2, 1.0, 0)
+    inputs, samples = preprocess(model)
+    seen = {}
+    model.neck.register_forward_hook(lambda m, i, o: seen.update(neck=o[0].requires_grad))
+    model.encoder.register_forward_hook(lambda m, i, o: seen.update(encoder=o.requires_grad))
+    out = build_tap(model).forward(inputs, samples, streams())
+    assert seen == {'neck': features, 'encoder': encoder}
+    sum(out['forget'].losses.values()).backward()
+    learning = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(n.startswith('backbone') for n in learning) == features
+    assert any(n.startswith('encoder') for n in learning) == encoder
+    assert any(n.startswith('decoder') for n in learning)
+
+
+def test_the_tap_of_a_family(build_tiny, deformable):
+    assert type(build_tap(deformable)) is DeformableDETRTap
+    assert type(build_tap(build_tiny(tiny_family('DETR')))) is DETRTap
+    wanted = {'losses', 'logits', 'boxes', 'embeddings', 'matches', 'targets'}
+    assert DETRTap.fields == DeformableDETRTap.fields == wanted
+
+
+def bare(detector):
+    """A detector without its modules: the refusal comes before they are looked at."""
+    model = detector.__new__(detector)
+    nn.Module.__init__(model)
+    return model
+
+
+def test_detectors_that_cannot_be_read():
+    with pytest.raises(TypeError, match='DINO has a forward of its own.*Deformable DETR'):
+        build_tap(bare(DINO))
+    with pytest.raises(TypeError, match='cannot read RetinaNet yet.*DeformableDETR.*TAPS'):
+        build_tap(bare(RetinaNet))

@@ -1,0 +1,161 @@
+"""Every config of the repository, and an ordinary user's: they parse, build and fit together."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+
+from mmforget.engine import ContinualForgettingLoop, TrainableHook
+from mmforget.engine.loops import build_method
+from mmforget.engine.schedules import fit_schedulers
+from mmforget.evaluation import ForgettingCocoMetric
+from mmforget.models.checkpoints import SCHEME, find_weights
+from mmforget.registry import METRICS
+from mmforget.structures import ForgettingScenario, StreamSampling
+
+FOLDER = Path(__file__).parents[1] / 'configs'
+FILES = sorted(p for p in FOLDER.rglob('*.py') if '_base_' not in p.relative_to(FOLDER).parts)
+LOOP = 'mmforget.ContinualForgettingLoop'
+
+
+def names(path):
+    return str(path.relative_to(FOLDER))
+
+
+@pytest.fixture(scope='module')
+def configs():
+    return {path: Config.fromfile(path) for path in FILES}
+
+
+@pytest.fixture(params=FILES, ids=names)
+def config(request, configs):
+    register_all_modules(init_default_scope=True)
+    return configs[request.param]
+
+
+@pytest.fixture
+def forgetting(config):
+    if config.train_cfg.type != LOOP:
+        pytest.skip('trains a detector, forgets nothing')
+    return config
+
+
+def test_there_are_configs():
+    assert FILES
+
+
+@pytest.mark.parametrize('path', FILES, ids=names)
+def test_header_says_what_it_is_and_how_to_run_it(path):
+    comments = []
+    for line in path.read_text().splitlines():
+        if not line.startswith('#'):
+            break
+        comments.append(line)
+    assert len(comments) > 1 and not comments[0].startswith('#   ')
+    commands = [line[1:].strip() for line in comments if line.startswith('#   ')]
+    assert any(
+        c.startswith('python ') and str(path.relative_to(FOLDER.parent)) in c for c in commands
+    )
+    for command in commands:
+        if command.startswith('python '):
+            assert (FOLDER.parent / command.split()[1]).is_file()
+
+
+def test_model_builds(config):
+    """On the CPU, without weights: nothing is fetched before ``init_weights``."""
+    model = MODELS.build(config.model)
+    assert model.bbox_head.num_classes == config.model.bbox_head.num_classes
+
+
+def arguments_of(config):
+    return {k: v for k, v in config.train_cfg.items() if k != 'type'}
+
+
+def check_forgetting(config, classes):
+    """The four parts of a forgetting config: loop, method, trainable part, metric."""
+    arguments = arguments_of(config)
+    inspect.signature(ContinualForgettingLoop).bind(None, None, **arguments)
+    assert build_method(arguments['method'])
+    scenario = ForgettingScenario.from_requests(arguments['scenario']['tasks'], classes)
+    for stream in set(arguments['scenario']) - {'tasks'}:
+        StreamSampling(**arguments['scenario'][stream])
+    hooks = [HOOKS.build(dict(hook)) for hook in config.custom_hooks]
+    assert sum(isinstance(hook, TrainableHook) for hook in hooks) == 1
+    for hook in hooks:
+        if isinstance(hook, TrainableHook):
+            hook.build()
+    assert config.load_from
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        assert METRICS.get(evaluator.type) is ForgettingCocoMetric
+    fitted = fit_schedulers(config.get('param_scheduler'), arguments['max_steps'])
+    assert all(f['end'] <= arguments['max_steps'] for f in fitted)
+    return scenario
+
+
+def test_forgetting_parts_build(forgetting):
+    from mmforget.datasets.garments_scenes import CLASSES
+
+    check_forgetting(forgetting, CLASSES)
+
+
+def test_weights_to_start_from_are_there(forgetting):
+    if not forgetting.load_from.startswith(SCHEME):
+        pytest.skip('starts from a file of the user')
+    try:
+        find_weights(forgetting.load_from.removeprefix(SCHEME))
+    except FileNotFoundError as error:
+        pytest.skip(f'the detector is not in the package yet: {error}')
+
+
+USERS = """
+_base_ = ['mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py']
+custom_imports = dict(imports=['mmforget'], allow_failed_imports=False)
+load_from = '...the trained detector...'
+scenario = dict(tasks=[['microwave', 'skateboard'], ['truck'], ['person', 'dog']])
+train_cfg = dict(_delete_=True, type='mmforget.ContinualForgettingLoop', scenario=scenario, max_steps=2000,
+                 method=dict(type='mmforget.GSLoRA', forget_weight=0.15, bound=15))
+custom_hooks = [dict(type='mmforget.GroupSparseLoRAHook', rank=8, targets='ffn', group_by='block', sparsity=3e-4)]
+val_evaluator = dict(type='mmforget.ForgettingCocoMetric')
+test_evaluator = val_evaluator
+"""  # noqa: E501
+
+
+@pytest.fixture(scope='module')
+def users(tmp_path_factory):
+    """The example of the documentation: an ordinary mmdet config with a few lines on top."""
+    path = tmp_path_factory.mktemp('users') / 'forget_coco.py'
+    path.write_text(USERS)
+    register_all_modules(init_default_scope=True)
+    return Config.fromfile(path)
+
+
+def test_an_ordinary_config(users):
+    from mmdet.datasets import CocoDataset
+
+    scenario = check_forgetting(users, CocoDataset.METAINFO['classes'])
+    assert [len(task.retained) for task in scenario.tasks] == [78, 77, 75]
+    # What CocoMetric was told is still known to the metric that took its place.
+    assert users.val_evaluator.ann_file.endswith('instances_val2017.json')
+    assert users.val_evaluator.metric == 'bbox'
+
+
+def test_its_schedule_fits_the_budget(users):
+    """The drop at epoch 40 of 50 is a drop at 80 % of the steps."""
+    (fitted,) = fit_schedulers(users.param_scheduler, users.train_cfg.max_steps)
+    assert fitted['type'] == 'MultiStepLR' and fitted['by_epoch'] is False
+    assert fitted['milestones'] == [1600] and fitted['end'] == 2000
+
+
+def test_its_model_gets_the_papers_parameters(users):
+    """245,760 parameters in 12 groups, 0.617 % of 39,847,265 in the paper's implementation."""
+    model = MODELS.build(users.model)
+    (hook,) = [HOOKS.build(dict(h)) for h in users.custom_hooks]
+    part = hook.build()
+    scenario = ForgettingScenario.from_requests([['truck']], ('truck', 'dog'))
+    part.inject(model, scenario.tasks[0], seed=0)
+    assert sum(p.numel() for p in part.parameters()) == 245_760
+    assert len(part.groups) == 12
