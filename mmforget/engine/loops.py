@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
@@ -29,7 +31,8 @@ from mmforget.engine.checkpoints import (
 )
 from mmforget.engine.hooks import LoopStateHook, TrainableHook
 from mmforget.engine.randomness import derive_seed, seed_step
-from mmforget.engine.results import write_results
+from mmforget.engine.ranking import stream_gradients
+from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers
 from mmforget.engine.step import ForgettingStep, check_finite
 from mmforget.evaluation import ForgettingCocoMetric
@@ -63,8 +66,10 @@ class ContinualForgettingLoop(BaseLoop):
             candidate images.
         max_steps: Optimiser steps per task.
         method: Config of a method, ``dict(type='mmforget.GSLoRA', ...)``.
-        checkpoint_interval: Steps between resume checkpoints inside a task; by default only
-            task boundaries are saved.
+        checkpoint_interval: Steps between resume checkpoints inside a task; by default that of a
+            CheckpointHook which counts iterations, or else only task boundaries are saved.
+        base: The results file of another run on the same loaded detector, data and scenario; its
+            reference is taken instead of evaluating the loaded detector again.
         trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in MB; 0
             computes it at every step. Worth it where the pipeline draws few variants of an image.
 
@@ -81,6 +86,7 @@ class ContinualForgettingLoop(BaseLoop):
         max_steps: int,
         method: Mapping[str, Any],
         checkpoint_interval: int | None = None,
+        base: str | None = None,
         trunk_cache_mb: int = 0,
     ) -> None:
         _check_positive('max_steps', max_steps)
@@ -104,11 +110,11 @@ class ContinualForgettingLoop(BaseLoop):
         self.trainable_hook = _find_trainable_hook(runner)
         self.index = class_index(self.dataloader.dataset)
         self.max_steps = int(max_steps)
-        self.checkpoint_interval = checkpoint_interval
+        self.checkpoint_interval = _take_over_checkpoints(runner, checkpoint_interval)
         self.trunk_cache = TrunkCache(trunk_cache_mb * 2**20) if trunk_cache_mb else None
         self.task_index = 0
         self.task_step = 0
-        self.base: dict[str, Any] | None = None
+        self.base: dict[str, Any] | None = read_results(base)['base'] if base else None
         self.rows: list[dict[str, Any]] = []
         self.stop_training = False
         self._seconds_before_resume = 0.0
@@ -261,17 +267,14 @@ class ContinualForgettingLoop(BaseLoop):
             trainable = self.trainable_hook.build()
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
             self._trainable_count = sum(p.numel() for p in trainable.parameters())
-            method = self._prepare_method(task)
+            step = self._prepare_step(self._prepare_method(task), trainable)
+            self._rank_groups(task, step)
             self._build_optimizer(trainable)
         else:
-            method, trainable = self._live
+            step = self._prepare_step(*self._live)
             self._live = None
+        method, trainable = step.method, step.trainable
         runner.call_hook('before_forgetting_task', task=task)
-        step = ForgettingStep(
-            runner.model, build_tap(runner.model, self.trunk_cache), method, trainable
-        )
-        self._check_tap(step)
-        step.train()
         batches = self._batches(task)
         for batch in batches:
             if not trainable.parameters():
@@ -308,6 +311,30 @@ class ContinualForgettingLoop(BaseLoop):
         write_results(runner.work_dir, self.base, self.rows)
         self._save_resume()
 
+    def _prepare_step(self, method: ForgettingMethod, trainable: TrainablePart) -> ForgettingStep:
+        model = self.runner.model
+        step = ForgettingStep(model, build_tap(model, self.trunk_cache), method, trainable)
+        missing = method.needs - step.tap.fields
+        if missing:
+            raise RuntimeError(
+                f'{type(method).__name__} needs {sorted(missing)}, which '
+                f'{type(step.tap).__name__} cannot give for {type(model).__name__}.'
+            )
+        step.train()
+        return step
+
+    def _rank_groups(self, task: ForgettingTask, step: ForgettingStep) -> None:
+        """Lets the trainable part see gradients of both streams before the first step."""
+        number = step.trainable.ranking_batches
+        if not number:
+            return
+        forget, retain = stream_gradients(
+            step, islice(self._batches(task), number), self.runner.seed, task.index
+        )
+        scores = step.trainable.rank_groups(forget, retain)
+        listed = ', '.join(f'{name} {score:.3g}' for name, score in scores.items())
+        self.runner.logger.info(f'{task.name}: scores of the groups: {listed}.')
+
     def _run_step(
         self, task: ForgettingTask, step: ForgettingStep, batch: dict[str, dict[str, Any]]
     ) -> None:
@@ -330,14 +357,6 @@ class ContinualForgettingLoop(BaseLoop):
         method = build_method(self.method_config)
         method.before_task(task, self.runner.model)
         return method
-
-    def _check_tap(self, step: ForgettingStep) -> None:
-        missing = step.method.needs - step.tap.fields
-        if missing:
-            raise RuntimeError(
-                f'{type(step.method).__name__} needs {sorted(missing)}, which '
-                f'{type(step.tap).__name__} cannot give for {type(step.detector).__name__}.'
-            )
 
     def _build_optimizer(self, trainable: TrainablePart) -> None:
         """A new optimiser and new schedulers over what is trainable now."""
@@ -392,6 +411,8 @@ class ContinualForgettingLoop(BaseLoop):
             interval is not None
             and self.task_step % interval == 0
             and self.task_step < self.max_steps
+            # Gradients that wait to be accumulated are in no checkpoint.
+            and self.runner.optim_wrapper.should_update()
         )
 
     def _save_resume(
@@ -492,6 +513,20 @@ def _forget_pretrained_backbone(runner: Runner) -> None:
         init_cfg = getattr(module, 'init_cfg', None)
         if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
             module.init_cfg = None
+
+
+def _take_over_checkpoints(runner: Runner, interval: int | None) -> int | None:
+    """Takes a CheckpointHook's interval over and lets the hook rest (best checkpoints excepted).
+
+    It would write a detector with adapters in it, which no MMDetection loads, and not whole or
+    absent.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+            if interval is None and hook.interval > 0:
+                interval = hook.interval
+            hook.interval, hook.save_last = -1, False
+    return interval
 
 
 def _log_by_iteration(runner: Runner) -> None:

@@ -17,8 +17,9 @@ class GSLoRA(ForgettingMethod):
     """L = w_r·L_retain + β·(Σ ReLU(bound − L_cls) + w_b·L_box) (spec B.3, B.4, B.6).
 
     The class loss of the forget stream is pushed up until it reaches ``bound``; the box losses
-    keep their sign: the detector goes on localising what it no longer names. The group penalty
-    belongs to the trainable part.
+    keep their sign: the detector goes on localising what it no longer names. So do the losses of
+    two-stage proposals (``enc_...``), which tell objects from background and name no class. The
+    group penalty belongs to the trainable part.
 
     Args:
         forget_weight: β; one number, or one per task.
@@ -84,7 +85,7 @@ class GSLoRA(ForgettingMethod):
             for name, value in retain.losses.items()
         }
         for name, value in forget.losses.items():
-            if name.endswith('loss_cls'):
+            if name.endswith('loss_cls') and not name.startswith('enc_'):
                 terms[f'forget_{_flat(name)}'] = value.detach()
                 value = torch.relu(self.bound - value)
             else:

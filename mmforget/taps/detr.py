@@ -216,17 +216,14 @@ class DETRTap(Tap):
         ]
         layers = slice(None) if stream.options.auxiliary else slice(-1, None)
         of_encoder = tuple(x if x is None else x[stream.images] for x in encoder_outputs)
-        recorder = _TargetRecorder(
-            [getattr(boxes_, 'tensor', boxes_) for boxes_ in ignored],
-            stream.options.matched_only,
-        )
+        ignored = [getattr(of_image, 'tensor', of_image) for of_image in ignored]
+        # Proposals are of no class, so "matched queries only" is no matter of theirs.
+        with _recording(head, _TargetRecorder(ignored, matched_only=False)):
+            losses = self._proposal_losses(of_encoder, targets, metas)
+        recorder = _TargetRecorder(ignored, stream.options.matched_only)
         with _recording(head, recorder):
-            losses = self._losses(
-                logits[layers, stream.images],
-                boxes[layers, stream.images],
-                of_encoder,
-                targets,
-                metas,
+            losses |= self._decoder_losses(
+                logits[layers, stream.images], boxes[layers, stream.images], targets, metas
             )
         return StreamOutput(
             losses=losses,
@@ -237,15 +234,16 @@ class DETRTap(Tap):
             targets=targets,
         )
 
-    def _losses(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        encoder_outputs: tuple[Tensor | None, ...],
-        targets: list[Any],
-        metas: list[dict],
+    def _decoder_losses(
+        self, logits: Tensor, boxes: Tensor, targets: list[Any], metas: list[dict]
     ) -> dict[str, Tensor]:
-        return self.detector.bbox_head.loss_by_feat(logits, boxes, *encoder_outputs, targets, metas)
+        return self.detector.bbox_head.loss_by_feat(logits, boxes, targets, metas)
+
+    def _proposal_losses(
+        self, encoder_outputs: tuple[Tensor | None, ...], targets: list[Any], metas: list[dict]
+    ) -> dict[str, Tensor]:
+        """Losses of a two-stage detector's proposals, by names that start with ``enc_``."""
+        return {}
 
 
 @TAPS.register_module(name='DeformableDETR')
@@ -258,25 +256,20 @@ class DeformableDETRTap(DETRTap):
             head_inputs.pop('enc_outputs_coord', None),
         )
 
-    def _losses(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        encoder_outputs: tuple[Tensor | None, ...],
-        targets: list[Any],
-        metas: list[dict],
+    def _decoder_losses(
+        self, logits: Tensor, boxes: Tensor, targets: list[Any], metas: list[dict]
     ) -> dict[str, Tensor]:
-        """As the head's own, but the proposals first: the recorder keeps the last matching."""
-        head = self.detector.bbox_head
-        losses = {}
-        if encoder_outputs[0] is not None:
-            of_encoder = head.loss_by_feat_single(
-                *encoder_outputs, [_class_agnostic(t) for t in targets], metas
-            )
-            losses = dict(
-                zip(('enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'), of_encoder, strict=True)
-            )
-        return losses | head.loss_by_feat(logits, boxes, None, None, targets, metas)
+        return self.detector.bbox_head.loss_by_feat(logits, boxes, None, None, targets, metas)
+
+    def _proposal_losses(
+        self, encoder_outputs: tuple[Tensor | None, ...], targets: list[Any], metas: list[dict]
+    ) -> dict[str, Tensor]:
+        if encoder_outputs[0] is None:
+            return {}
+        losses = self.detector.bbox_head.loss_by_feat_single(
+            *encoder_outputs, [_class_agnostic(t) for t in targets], metas
+        )
+        return dict(zip(('enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'), losses, strict=True))
 
 
 def _class_agnostic(instances: Any) -> Any:

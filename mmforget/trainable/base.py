@@ -38,6 +38,27 @@ class TrainablePart:
             max_steps: The task's budget.
         """
 
+    @property
+    def ranking_batches(self) -> int:
+        """Batches of gradients wanted before a task's first step; 0 without a ranking pass."""
+        return 0
+
+    def ranked_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Group -> the parameters whose gradients ``rank_groups`` wants."""
+        return {}
+
+    def rank_groups(self, forget: dict[str, Tensor], retain: dict[str, Tensor]) -> dict[str, float]:
+        """Prunes what the gradients of both streams speak against.
+
+        Args:
+            forget: Group -> gradients of the forget losses, (batches, size).
+            retain: The same of the retain losses.
+
+        Returns:
+            Group -> score, for the log.
+        """
+        raise NotImplementedError
+
     def group_norms(self) -> dict[str, float]:
         """Name -> norm of each group's effect, 0 when pruned; empty without groups."""
         return {}

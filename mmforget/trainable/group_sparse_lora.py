@@ -74,6 +74,18 @@ class GroupSparseLoRA(TrainablePart):
             self.prune(dead)
             drop_from_optimizer(optimizer, self.parameters())
 
+    @property
+    def ranking_batches(self) -> int:
+        return self.sparsity.ranking_batches
+
+    def ranked_parameters(self) -> dict[str, list[nn.Parameter]]:
+        return {name: group.effect() for name, group in self.groups.items()}
+
+    def rank_groups(self, forget: dict[str, Tensor], retain: dict[str, Tensor]) -> dict[str, float]:
+        ranking = self.sparsity.rank(forget, retain)
+        self.prune(ranking.dead)
+        return ranking.scores
+
     def prune(self, names: Sequence[str]) -> None:
         """Turns the layers of dead groups into the plain ones again; what they held is dropped."""
         assert self.model is not None

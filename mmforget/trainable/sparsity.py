@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,37 @@ from mmforget.adapters import AdapterGroup, group_penalty, proximal_step
 from mmforget.structures import ForgettingTask
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """What a ranking pass found.
+
+    Attributes:
+        scores: Group -> score; higher is better.
+        dead: The groups that do not live.
+    """
+
+    scores: dict[str, float]
+    dead: list[str]
+
+
 class Sparsity:
-    """Keeps every group. A subclass overrides what it needs."""
+    """Keeps every group. A subclass overrides what it needs.
+
+    Attributes:
+        ranking_batches: Batches of gradients that ``rank`` wants before a task's first step.
+    """
+
+    ranking_batches: int = 0
+
+    def rank(self, forget: Mapping[str, Tensor], retain: Mapping[str, Tensor]) -> Ranking:
+        """Decides from gradients at the task's start which groups live.
+
+        Args:
+            forget: For each group the gradients of the forget losses with respect to its effect
+                (B), one row per batch, (batches, size).
+            retain: The same of the retain losses.
+        """
+        raise NotImplementedError
 
     def before_task(
         self, groups: Mapping[str, AdapterGroup], task: ForgettingTask, seed: int
@@ -108,6 +138,80 @@ class GroupSelection(Sparsity):
         return [name for name, group in groups.items() if group.is_zero()]
 
 
+class GroupRanking(Sparsity):
+    """The corrected form with a ranking pass: a group lives if it forgets at a low price.
+
+    Before a task's first step, gradients of both streams are taken on a few batches. To first
+    order, moving a group's B along its mean forget gradient f by η forgets η‖f‖²; to second
+    order, with the empirical Fisher matrix of the retain losses as their curvature, it costs
+    ½η²E[(r·f)²], r being a batch's retain gradient. What one unit of forgetting costs is thus
+    E[(r·f/‖f‖)²] / ‖f‖², and a group's score is the inverse: the power of the forgetting signal
+    over that of the interference with what is kept. The power ‖f‖² is estimated without the bias
+    that noise adds, from products of different batches. Groups below ``strength`` times the best
+    score are dead: pruned before the first step, exactly zero, and never paid for.
+
+    Args:
+        strength: Share of the best group's score that a group needs, in [0, 1]. 0 keeps all.
+        batches: Batches of both streams for the ranking, at least 2.
+    """
+
+    def __init__(self, strength: float = 0.5, batches: int = 8) -> None:
+        if not 0 <= strength <= 1:
+            raise ValueError(f'GroupRanking got strength={strength!r}; expected it in [0, 1].')
+        if not isinstance(batches, int) or batches < 2:
+            raise ValueError(f'GroupRanking got batches={batches!r}; expected at least 2.')
+        self.strength = strength
+        self.ranking_batches = batches
+
+    def rank(self, forget: Mapping[str, Tensor], retain: Mapping[str, Tensor]) -> Ranking:
+        scores = {name: _signal_to_interference(forget[name], retain[name]) for name in forget}
+        needed = self.strength * max(scores.values())
+        return Ranking(scores, [name for name, score in scores.items() if score < needed])
+
+
+def _signal_to_interference(forget: Tensor, retain: Tensor) -> float:
+    """Power of the mean forget gradient over the retain gradients' power along it.
+
+    Args:
+        forget: (batches, size).
+        retain: (batches, size).
+    """
+    forget, retain = forget.double(), retain.double()
+    batches = len(forget)
+    total = forget.sum(dim=0)
+    # The mean over pairs of different batches: noise has no part in it.
+    signal = (total.dot(total) - forget.square().sum()) / (batches * (batches - 1))
+    if signal <= 0:
+        return 0.0
+    interference = (retain @ (total / total.norm())).square().mean()
+    return float(signal / interference.clamp(min=1e-30))
+
+
+class ChosenGroups(Sparsity):
+    """The user says which groups live: the same ones, or a list per task.
+
+    Args:
+        groups: Group names, or one list of names per task.
+    """
+
+    def __init__(self, groups: Sequence[str] | Sequence[Sequence[str]]) -> None:
+        per_task = [groups] if groups and isinstance(groups[0], str) else groups
+        self.groups = [list(names) for names in per_task]
+        if not self.groups or not all(self.groups):
+            raise ValueError(f'ChosenGroups got groups={groups!r}; expected at least one name.')
+
+    def before_task(
+        self, groups: Mapping[str, AdapterGroup], task: ForgettingTask, seed: int
+    ) -> list[str]:
+        chosen = _of_task(self.groups, task)
+        unknown = [name for name in chosen if name not in groups]
+        if unknown:
+            raise ValueError(
+                f'ChosenGroups names {unknown}, but the groups are: {", ".join(groups)}.'
+            )
+        return [name for name in groups if name not in chosen]
+
+
 class RandomGroups(Sparsity):
     """A control: as many random groups as some selection kept, the others dead from the start.
 
@@ -124,7 +228,7 @@ class RandomGroups(Sparsity):
         self, groups: Mapping[str, AdapterGroup], task: ForgettingTask, seed: int
     ) -> list[str]:
         names = list(groups)
-        number = self.numbers[min(task.index, len(self.numbers) - 1)]
+        number = _of_task(self.numbers, task)
         if number > len(names):
             raise ValueError(
                 f'RandomGroups got number={number}, but there are {len(names)} groups.'
@@ -132,6 +236,18 @@ class RandomGroups(Sparsity):
         generator = np.random.default_rng(seed)
         alive = set(generator.choice(len(names), number, replace=False).tolist())
         return [name for index, name in enumerate(names) if index not in alive]
+
+
+def _of_task(values: Sequence[Any], task: ForgettingTask) -> Any:
+    """The value of a task, out of one for all or one for each."""
+    if len(values) == 1:
+        return values[0]
+    if task.index >= len(values):
+        raise ValueError(
+            f'Got {len(values)} values for the tasks, but there is a task number '
+            f'{task.index + 1}. Give one for all, or one for each.'
+        )
+    return values[task.index]
 
 
 class _Pull:
@@ -164,7 +280,8 @@ def _pull(group: AdapterGroup, optimizer: Optimizer) -> _Pull:
 
 
 SPARSITIES: dict[str, type[Sparsity]] = {
-    cls.__name__: cls for cls in (GroupPenalty, GroupSelection, RandomGroups)
+    cls.__name__: cls
+    for cls in (GroupPenalty, GroupSelection, GroupRanking, ChosenGroups, RandomGroups)
 }
 
 

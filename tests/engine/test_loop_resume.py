@@ -109,6 +109,26 @@ def test_resume_after_groups_were_pruned(make_runner, tmp_path):
     assert_same_end(folder, reference)
 
 
+def test_resume_after_a_ranking_with_a_cold_cache(make_runner, tmp_path):
+    """The ranking is not taken again, and what the trunk gives does not depend on its cache."""
+    overrides = {
+        'train_cfg.max_steps': 6,
+        'train_cfg.trunk_cache_mb': 64,
+        'train_cfg.checkpoint_interval': 4,
+        'custom_hooks': [
+            {
+                'type': 'mmforget.GroupSparseLoRAHook',
+                'rank': 2,
+                'sparsity': {'type': 'GroupRanking', 'strength': 0.9, 'batches': 2},
+            }
+        ],
+    }
+    reference, folder = tmp_path / 'reference', tmp_path / 'killed'
+    make_runner(reference, **overrides).train()
+    run_with_kills(make_runner, folder, [5], **overrides)
+    assert_same_end(folder, reference)
+
+
 def test_pruned_groups_are_in_the_resume_checkpoint(make_runner, tmp_path):
     with pytest.raises(Killed):
         make_runner(

@@ -49,6 +49,20 @@ def test_a_changed_weight_empties_its_stage_alone(change):
     assert cache.bytes == 4
 
 
+def test_another_detector_with_equal_weights_finds_what_the_first_one_left():
+    torch.manual_seed(0)
+    first, other = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+    cache = TrunkCache(max_bytes=1000)
+    cache.check_weights('features', [first])
+    cache.put('features', b'a', [torch.zeros(1)])
+    second = nn.Conv2d(3, 2, 1)
+    second.load_state_dict(first.state_dict())
+    cache.check_weights('features', [second])
+    assert cache.get('features', b'a') is not None
+    cache.check_weights('features', [other])
+    assert cache.get('features', b'a') is None
+
+
 def test_a_bound_of_nothing_is_refused():
     with pytest.raises(ValueError, match='more than 0'):
         TrunkCache(0)

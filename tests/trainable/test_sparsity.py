@@ -7,7 +7,9 @@ from torch import nn
 from mmforget.adapters import inject, make_groups
 from mmforget.structures import ForgettingTask
 from mmforget.trainable.sparsity import (
+    ChosenGroups,
     GroupPenalty,
+    GroupRanking,
     GroupSelection,
     RandomGroups,
     build_sparsity,
@@ -140,6 +142,87 @@ def test_random_groups_keep_the_number_asked_for_and_follow_the_seed():
     assert len(sparsity.before_task(groups, second, seed=0)) == 1
 
 
+def gradients(signal, noise, batches=16, size=40, seed=0):
+    """Rows that share a mean of length ``signal`` and have noise of length ``noise``."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.zeros(size)
+    direction[0] = signal
+    spread = noise / size**0.5
+    return direction + spread * torch.randn(batches, size, generator=generator)
+
+
+def test_ranking_prefers_much_forgetting_at_a_low_price():
+    forget = {
+        'strong': gradients(1.0, 0.1),
+        'weak': gradients(0.1, 0.1),
+        'costly': gradients(1.0, 0.1),
+    }
+    retain = {
+        'strong': gradients(0.0, 0.5, seed=1),
+        'weak': gradients(0.0, 0.5, seed=2),
+        # The retain losses pull along the very direction that forgets.
+        'costly': gradients(2.0, 0.5, seed=3),
+    }
+    ranking = GroupRanking(strength=0.5).rank(forget, retain)
+    assert ranking.dead == ['weak', 'costly']
+    assert ranking.scores['strong'] > 10 * max(ranking.scores['weak'], ranking.scores['costly'])
+
+
+def test_score_is_the_inverse_price_of_forgetting():
+    """Without noise: score = |f|^2 / E[(r . f/|f|)^2], by hand."""
+    forget = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    retain = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    expected = 25 / (((3 / 5) ** 2 + (2 * 4 / 5) ** 2) / 2)
+    scores = GroupRanking(batches=2).rank({'a': forget}, {'a': retain}).scores
+    assert scores['a'] == pytest.approx(expected)
+
+
+def test_noise_alone_is_no_signal():
+    """The squared norm of a mean of noise is not zero; products of different batches are."""
+    noise = [{'a': gradients(0.0, 1.0, seed=seed)} for seed in range(40)]
+    assert min(rows['a'].mean(dim=0).square().sum().item() for rows in noise) > 0.02
+    scores = [GroupRanking().rank(rows, rows).scores['a'] for rows in noise]
+    assert 10 <= sum(score == 0.0 for score in scores) <= 30
+
+
+def test_ranking_does_not_depend_on_the_scale_of_either_stream():
+    forget = {'a': gradients(1.0, 0.1), 'b': gradients(0.5, 0.1), 'c': gradients(0.1, 0.1)}
+    retain = {name: gradients(0.0, 1.0, seed=i) for i, name in enumerate(forget)}
+    dead = GroupRanking(0.5).rank(forget, retain).dead
+    scaled = {name: 1e3 * g for name, g in forget.items()}
+    shrunk = {name: 1e-3 * g for name, g in retain.items()}
+    assert GroupRanking(0.5).rank(scaled, shrunk).dead == dead
+
+
+@pytest.mark.parametrize(
+    ('groups', 'task', 'dead'),
+    [
+        (['layers.1'], 0, ['layers.0', 'layers.2']),
+        ([['layers.0'], ['layers.1', 'layers.2']], 1, ['layers.0']),
+    ],
+)
+def test_chosen_groups(groups, task, dead):
+    _, made, _ = build([1] * 3)
+    chosen = ForgettingTask(task, ('a',), ('b',), ())
+    assert (
+        build_sparsity({'type': 'ChosenGroups', 'groups': groups}).before_task(made, chosen, seed=0)
+        == dead
+    )
+
+
+def test_a_chosen_group_that_does_not_exist():
+    _, groups, _ = build([1, 1])
+    with pytest.raises(ValueError, match=r"\['layers.7'\], but the groups are: layers.0, layers.1"):
+        ChosenGroups(['layers.7']).before_task(groups, TASK, seed=0)
+
+
+def test_fewer_values_than_tasks():
+    _, groups, _ = build([1, 1])
+    third = ForgettingTask(2, ('c',), ('d',), ('a', 'b'))
+    with pytest.raises(ValueError, match='task number 3'):
+        RandomGroups([1, 1]).before_task(groups, third, seed=0)
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
@@ -149,6 +232,9 @@ def test_random_groups_keep_the_number_asked_for_and_follow_the_seed():
         ({'type': 'GroupSelection', 'window': 0.0}, r'window in \(0, 1\]'),
         ({'type': 'GroupPenalty', 'strength': -1.0}, 'not negative'),
         ({'type': 'RandomGroups', 'number': 0}, 'at least 1'),
+        ({'type': 'ChosenGroups', 'groups': []}, 'at least one name'),
+        ({'type': 'GroupRanking', 'strength': 1.5}, r'in \[0, 1\]'),
+        ({'type': 'GroupRanking', 'batches': 1}, 'at least 2'),
     ],
 )
 def test_wrong_arguments_are_named(config, message):

@@ -1,8 +1,8 @@
-# 150 steps a task: AdamW with cosine decay, no augmentation.
-max_steps = 150
+# 60 steps a task: AdamW with cosine decay.
+max_steps = 60
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
+    optimizer=dict(type='AdamW', lr=7e-3, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.0, norm_type=2),
 )
 param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
