@@ -266,9 +266,9 @@ class ContinualForgettingLoop(BaseLoop):
         if self._live is None:
             trainable = self.trainable_hook.build()
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
-            self._trainable_count = sum(p.numel() for p in trainable.parameters())
             step = self._prepare_step(self._prepare_method(task), trainable)
             self._rank_groups(task, step)
+            self._trainable_count = sum(p.numel() for p in trainable.parameters())
             self._build_optimizer(trainable)
         else:
             step = self._prepare_step(*self._live)

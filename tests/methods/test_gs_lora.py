@@ -134,3 +134,17 @@ def test_what_it_asks_of_the_streams():
 def test_clear_errors(arguments, named):
     with pytest.raises(ValueError, match=named):
         GSLoRA(**arguments)
+
+
+def test_proposals_of_two_stage_detectors_keep_their_sign():
+    """``enc_loss_cls`` tells objects from background: the detector goes on localising."""
+    import torch
+
+    def output(**losses):
+        return StreamOutput({k: torch.tensor(v) for k, v in losses.items()}, *[None] * 5)
+
+    terms = GSLoRA(forget_weight=0.5, bound=15).losses(
+        output(loss_cls=1.0, enc_loss_cls=3.0), output(loss_cls=2.0)
+    )
+    assert terms['loss_forget_enc_cls'].item() == 1.5
+    assert terms['loss_forget_cls'].item() == 7.0

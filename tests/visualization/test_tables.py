@@ -1,0 +1,54 @@
+"""Tables are drawn from results files alone."""
+
+from mmforget.visualization.tables import demo_table, text_table
+
+
+def row(task, groups, **scores):
+    names = ('AP_f', 'AP_o', 'AP_r', 'AP_r_relative', 'H', 'H_ceiling')
+    full = dict.fromkeys(names) | scores
+    return {
+        'task': task,
+        'classes': ['bag', 'shoe'],
+        'groups': groups,
+        'full': full,
+        'trainable_share': 0.0123,
+        'seconds': 12.4,
+    }
+
+
+def test_columns_are_aligned_and_read_as_markdown():
+    lines = text_table(['a', 'long'], [['1', '2'], ['wide cell', '3']]).splitlines()
+    assert lines[0] == '| a         | long |'
+    assert lines[1] == '| --------- | ---- |'
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_demo_table_counts_dead_slots_and_relates_to_the_ceiling():
+    first = row(
+        1,
+        {'encoder.layers.0': 0.0, 'decoder.layers.1': 0.5, 'decoder.layers.2': 0.1},
+        AP_f=0.0,
+        AP_r=0.5,
+        AP_r_relative=0.99,
+        H=0.45,
+        H_ceiling=0.5,
+    )
+    second = row(2, {'encoder.layers.0': 0.0, 'decoder.layers.1': 0.0, 'decoder.layers.2': 0.1})
+    document = {'base': {'full': {'AP': 0.6, 'AP50': 0.8}}, 'tasks': [first, second]}
+    text = demo_table({'GS-LoRA': document})
+    cells = [cell.strip() for cell in text.splitlines()[2].split('|')[1:-1]]
+    assert cells == [
+        'GS-LoRA',
+        '1',
+        'bag, shoe',
+        '0.000',
+        '-',
+        '0.500',
+        '0.990',
+        '0.900',
+        '2/3: decoder 1 2',
+        '1.23 %',
+        '12',
+    ]
+    assert 'GS-LoRA: 3 of 6 group slots dead.' in text
+    assert 'AP 0.600, AP50 0.800' in text
