@@ -24,8 +24,8 @@ from mmforget.visualization.tables import demo_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {
-    False: 'gs-lora_deformable-detr_mobilenetv2_60s_garments-3tasks.py',
-    True: 'gs-lora_deformable-detr_mobilenetv2_60s_garments-3tasks-fewshot.py',
+    False: 'gs-lora_deformable-detr_mobilenetv2_80s_garments-3tasks.py',
+    True: 'gs-lora_deformable-detr_mobilenetv2_80s_garments-3tasks-fewshot.py',
 }
 
 

@@ -35,6 +35,7 @@ from mmforget.engine.ranking import stream_gradients
 from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers
 from mmforget.engine.step import ForgettingStep, check_finite
+from mmforget.engine.trials import group_gains
 from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.registry import LOOPS, METHODS
@@ -70,8 +71,9 @@ class ContinualForgettingLoop(BaseLoop):
             CheckpointHook which counts iterations, or else only task boundaries are saved.
         base: The results file of another run on the same loaded detector, data and scenario; its
             reference is taken instead of evaluating the loaded detector again.
-        trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in MB; 0
-            computes it at every step. Worth it where the pipeline draws few variants of an image.
+        trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in
+            training and in evaluation, in MB; 0 computes it every time. Worth it where the pipeline
+            draws few variants of an image.
 
     Raises:
         ValueError: The scenario does not fit the data, or an argument is out of range.
@@ -254,9 +256,17 @@ class ContinualForgettingLoop(BaseLoop):
         if metric is not None:
             self.runner.logger.info('Evaluating the loaded detector.')
             metric.set_task(None)
-            self.runner.val_loop.run()
+            self._validate()
             self.base = metric.base
         write_results(self.runner.work_dir, self.base, self.rows)
+
+    def _validate(self) -> None:
+        """One inference pass over the validation set."""
+        if self.trunk_cache is None:
+            self.runner.val_loop.run()
+            return
+        with build_tap(self.runner.model, self.trunk_cache).remembering():
+            self.runner.val_loop.run()
 
     def _run_task(self, task: ForgettingTask, metric: ForgettingCocoMetric | None) -> None:
         runner = self.runner
@@ -268,6 +278,7 @@ class ContinualForgettingLoop(BaseLoop):
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
             step = self._prepare_step(self._prepare_method(task), trainable)
             self._rank_groups(task, step)
+            self._try_groups(task, step)
             self._trainable_count = sum(p.numel() for p in trainable.parameters())
             self._build_optimizer(trainable)
         else:
@@ -335,6 +346,24 @@ class ContinualForgettingLoop(BaseLoop):
         listed = ', '.join(f'{name} {score:.3g}' for name, score in scores.items())
         self.runner.logger.info(f'{task.name}: scores of the groups: {listed}.')
 
+    def _try_groups(self, task: ForgettingTask, step: ForgettingStep) -> None:
+        """Lets the trainable part see what each of its groups is worth alone."""
+        trainable, plan = step.trainable, step.trainable.trial
+        if plan is None:
+            return
+        gains = group_gains(
+            step,
+            lambda: self._build_optimizer(trainable),
+            list(islice(self._batches(task), plan.steps + plan.held_out)),
+            plan,
+            self.runner.seed,
+            task.index,
+        )
+        trainable.choose_groups(gains)
+        step.train()
+        listed = ', '.join(f'{name} {gain:.3g}' for name, gain in gains.items())
+        self.runner.logger.info(f'{task.name}: gain of each group alone: {listed}.')
+
     def _run_step(
         self, task: ForgettingTask, step: ForgettingStep, batch: dict[str, dict[str, Any]]
     ) -> None:
@@ -358,7 +387,7 @@ class ContinualForgettingLoop(BaseLoop):
         method.before_task(task, self.runner.model)
         return method
 
-    def _build_optimizer(self, trainable: TrainablePart) -> None:
+    def _build_optimizer(self, trainable: TrainablePart) -> OptimWrapper:
         """A new optimiser and new schedulers over what is trainable now."""
         runner = self.runner
         wrapper = runner.build_optim_wrapper(copy.deepcopy(self.optimizer_config))
@@ -372,6 +401,7 @@ class ContinualForgettingLoop(BaseLoop):
             for config in fit_schedulers(self.scheduler_config, self.max_steps)
             for scheduler in runner._build_param_scheduler(config, wrapper)
         ]
+        return wrapper
 
     def _sample(self, task: ForgettingTask, stream: str) -> list[int]:
         classes = task.classes if stream == FORGET else task.retained
@@ -460,7 +490,7 @@ class ContinualForgettingLoop(BaseLoop):
         if metric is None:
             return
         metric.set_task(task)
-        self.runner.val_loop.run()
+        self._validate()
         row.full = asdict(metric.last.full)
         row.restricted = asdict(metric.last.restricted) if metric.last.restricted else {}
         row.per_class = {name: list(pair) for name, pair in metric.last.per_class.items()}

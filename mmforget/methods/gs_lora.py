@@ -29,6 +29,9 @@ class GSLoRA(ForgettingMethod):
         box_weight: w_b, the forget stream's positive box terms.
         matched_only: The forget stream's class loss counts matched queries only, so that it
             cannot be raised by false positives on the background (spec B.4, inferred).
+        true_class_only: Of those, it counts the true class's score only, so that it cannot be
+            raised by giving a forgotten object the name of a retained class either. Implies
+            ``matched_only``; for heads with sigmoid scores.
         auxiliary: Uses the losses of every decoder layer, each class loss with its own bound.
 
     Raises:
@@ -42,6 +45,7 @@ class GSLoRA(ForgettingMethod):
         retain_weight: float = 1.0,
         box_weight: float = 1.0,
         matched_only: bool = False,
+        true_class_only: bool = False,
         auxiliary: bool = False,
     ) -> None:
         weights = (
@@ -61,6 +65,7 @@ class GSLoRA(ForgettingMethod):
         self.retain_weight = retain_weight
         self.box_weight = box_weight
         self.matched_only = matched_only
+        self.true_class_only = true_class_only
         self.auxiliary = auxiliary
         self.forget_weight = weights[0]
 
@@ -75,8 +80,11 @@ class GSLoRA(ForgettingMethod):
         self.forget_weight = self.forget_weights[task.index]
 
     def stream_options(self, stream: str) -> StreamOptions:
+        forget = stream == FORGET
         return StreamOptions(
-            matched_only=self.matched_only and stream == FORGET, auxiliary=self.auxiliary
+            matched_only=forget and (self.matched_only or self.true_class_only),
+            true_class_only=forget and self.true_class_only,
+            auxiliary=self.auxiliary,
         )
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The contract of a tap: losses, logits, boxes, embeddings and matches out of one forward."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,13 @@ class StreamOptions:
 
     Attributes:
         matched_only: The class loss counts matched queries only; all others get weight zero.
+        true_class_only: Of a matched query, the class loss counts the logit of its object's class
+            only. Implies ``matched_only``; needs a head with sigmoid scores.
         auxiliary: Losses of every decoder layer, not of the last one alone.
     """
 
     matched_only: bool = False
+    true_class_only: bool = False
     auxiliary: bool = False
 
 
@@ -69,6 +73,14 @@ class Tap:
         """The modules of the frozen stages; they belong in eval mode."""
         stages = self.stages()
         return [module for name in self.frozen_stages() for module in stages[name]]
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """While open, the detector's own forward answers from the cache as far as it can.
+
+        For evaluation: what an untouched trunk gives for an image is the same after every task.
+        What does not fit beside the entries of training is computed anew.
+        """
+        return nullcontext()
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]

@@ -8,10 +8,11 @@ import torch
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
-from mmforget.taps.base import Stream, Tap
+from mmforget.taps.base import Stream, StreamOptions, Tap
 from mmforget.taps.trunk_cache import TrunkCache, digests
 
 _IGNORED_OVERLAP = 0.5
@@ -27,26 +28,36 @@ class _TargetRecorder:
 
     Args:
         ignored: Boxes to ignore, one tensor (N, 4) per image in absolute x1, y1, x2, y2.
-        matched_only: Gives weight zero to every unmatched query.
+        options: What the class loss counts; by default everything.
     """
 
-    def __init__(self, ignored: Sequence[Tensor], matched_only: bool) -> None:
+    def __init__(self, ignored: Sequence[Tensor], options: StreamOptions | None = None) -> None:
         self.ignored = ignored
-        self.matched_only = matched_only
+        self.options = options or StreamOptions()
         self.assigned: list[Tensor] = []
 
     def record(self, assignment: Any) -> Any:
         self.assigned.append(assignment.gt_inds)
         return assignment
 
-    def edit(self, boxes: Sequence[Tensor], metas: Sequence[dict], targets: tuple) -> tuple:
+    def edit(
+        self,
+        scores: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        metas: Sequence[dict],
+        targets: tuple,
+    ) -> tuple:
         images = len(boxes)
         edited = []
-        for weights, of_query, predicted, ignored, meta in zip(
-            targets[1], self.assigned[-images:], boxes, self.ignored, metas, strict=True
+        classes = scores[0].shape[-1]
+        for labels, weights, of_query, predicted, ignored, meta in zip(
+            *targets[:2], self.assigned[-images:], boxes, self.ignored, metas, strict=True
         ):
             unmatched = of_query <= 0
-            if self.matched_only:
+            if self.options.true_class_only:
+                # Background is the label after the last class; its column is cut off.
+                weights = weights[:, None] * one_hot(labels, classes + 1)[:, :classes]
+            elif self.options.matched_only:
                 weights = weights.masked_fill(unmatched, 0)
             elif len(ignored):
                 height, width = meta['img_shape'][:2]
@@ -77,7 +88,7 @@ def _recording(head: nn.Module, recorder: _TargetRecorder) -> Iterator[None]:
         return recorder.record(assign(*args, **kwargs))
 
     def edited_targets(scores, boxes, instances, metas):
-        return recorder.edit(boxes, metas, get_targets(scores, boxes, instances, metas))
+        return recorder.edit(scores, boxes, metas, get_targets(scores, boxes, instances, metas))
 
     head.assigner.assign, head.get_targets = recorded_assign, edited_targets
     try:
@@ -145,6 +156,13 @@ class DETRTap(Tap):
         if images is None or 'encoder' not in frozen:
             yield
             return
+        with self._answering_encoder(lambda: images):
+            yield
+
+    @contextmanager
+    def _answering_encoder(
+        self, images: Callable[[], Sequence[bytes]], evict: bool = True
+    ) -> Iterator[None]:
         encoder = self.detector.encoder
         original = encoder.forward
 
@@ -159,7 +177,7 @@ class DETRTap(Tap):
                 return (original(**own),)
 
             with torch.no_grad():
-                return self._remember('encoder', images, of_image)[0]
+                return self._remember('encoder', images(), of_image, evict)[0]
 
         encoder.forward = remembered
         try:
@@ -167,11 +185,34 @@ class DETRTap(Tap):
         finally:
             del encoder.forward
 
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        if self.cache is None:
+            yield
+            return
+        original = self.detector.extract_feat
+        images: list[bytes] = []
+
+        def remembered(inputs: Tensor) -> tuple[Tensor, ...]:
+            images[:] = digests(inputs)
+            with torch.no_grad():
+                return self._remember(
+                    'features', images, lambda i: original(inputs[i : i + 1]), evict=False
+                )
+
+        self.detector.extract_feat = remembered
+        try:
+            with self._answering_encoder(lambda: images, evict=False):
+                yield
+        finally:
+            del self.detector.extract_feat
+
     def _remember(
         self,
         stage: str,
         images: Sequence[bytes],
         compute: Callable[[int], Sequence[Tensor]],
+        evict: bool = True,
     ) -> tuple[Tensor, ...]:
         """A stage's outputs for a batch, each image computed alone and once.
 
@@ -187,7 +228,7 @@ class DETRTap(Tap):
             outputs = self.cache.get(stage, image)
             if outputs is None:
                 outputs = tuple(compute(index))
-                self.cache.put(stage, image, outputs)
+                self.cache.put(stage, image, outputs, evict)
             of_images.append(outputs)
         return tuple(torch.cat(level) for level in zip(*of_images, strict=True))
 
@@ -205,6 +246,12 @@ class DETRTap(Tap):
         data_samples: Sequence[Any],
     ) -> StreamOutput:
         head = self.detector.bbox_head
+        if stream.options.true_class_only and not head.loss_cls.use_sigmoid:
+            raise TypeError(
+                f'true_class_only needs a sigmoid score per class, but the head of '
+                f'{type(self.detector).__name__} has a softmax over all classes. Take '
+                'matched_only.'
+            )
         samples = data_samples[stream.images]
         targets = [sample.gt_instances for sample in samples]
         metas = [sample.metainfo for sample in samples]
@@ -218,9 +265,9 @@ class DETRTap(Tap):
         of_encoder = tuple(x if x is None else x[stream.images] for x in encoder_outputs)
         ignored = [getattr(of_image, 'tensor', of_image) for of_image in ignored]
         # Proposals are of no class, so "matched queries only" is no matter of theirs.
-        with _recording(head, _TargetRecorder(ignored, matched_only=False)):
+        with _recording(head, _TargetRecorder(ignored)):
             losses = self._proposal_losses(of_encoder, targets, metas)
-        recorder = _TargetRecorder(ignored, stream.options.matched_only)
+        recorder = _TargetRecorder(ignored, stream.options)
         with _recording(head, recorder):
             losses |= self._decoder_losses(
                 logits[layers, stream.images], boxes[layers, stream.images], targets, metas

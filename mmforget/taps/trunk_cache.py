@@ -56,8 +56,17 @@ class TrunkCache:
             self._entries.move_to_end(key)
         return found
 
-    def put(self, stage: str, digest: bytes, tensors: Sequence[Tensor]) -> None:
-        """Keeps a stage's outputs for one image, each (1, ...)."""
+    def put(self, stage: str, digest: bytes, tensors: Sequence[Tensor], evict: bool = True) -> None:
+        """Keeps a stage's outputs for one image, each (1, ...).
+
+        Args:
+            stage: Name of the stage.
+            digest: The image.
+            tensors: What the stage gave.
+            evict: Makes room by dropping the oldest; otherwise what does not fit is not kept.
+        """
+        if not evict and self.bytes + _size(tensors) > self.max_bytes:
+            return
         self._entries[stage, digest] = tuple(tensors)
         self.bytes += _size(tensors)
         while self.bytes > self.max_bytes and len(self._entries) > 1:

@@ -2,5 +2,6 @@
 
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
 from mmforget.trainable.group_sparse_lora import GroupSparseLoRA
+from mmforget.trainable.sparsity import TrialPlan
 
-__all__ = ['GroupSparseLoRA', 'TrainablePart', 'drop_from_optimizer']
+__all__ = ['GroupSparseLoRA', 'TrainablePart', 'TrialPlan', 'drop_from_optimizer']

@@ -1,15 +1,23 @@
 """The contract of a trainable part: which parameters may move during a task."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmforget.structures import ForgettingTask
+from mmforget.trainable.sparsity import TrialPlan
 
 
 class TrainablePart:
-    """What may move. Everything else is frozen to the bit, buffers included."""
+    """What may move. Everything else is frozen to the bit, buffers included.
+
+    Attributes:
+        group_names: All groups, dead or alive; empty without groups.
+    """
+
+    group_names: Sequence[str] = ()
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         """Freezes the model and makes this part trainable; the outputs must not change.
@@ -56,6 +64,23 @@ class TrainablePart:
 
         Returns:
             Group -> score, for the log.
+        """
+        raise NotImplementedError
+
+    @property
+    def trial(self) -> TrialPlan | None:
+        """How each group is to be tried alone before a task's first step, if at all."""
+        return None
+
+    def restart(self, names: Sequence[str]) -> None:
+        """Starts the task's part anew, from zero and with these groups alone."""
+        raise NotImplementedError
+
+    def choose_groups(self, gains: dict[str, float]) -> None:
+        """Starts anew with the groups for which the trials speak.
+
+        Args:
+            gains: Group -> how far the objective fell when the group was trained alone.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from mmforget.adapters import (
 )
 from mmforget.structures import ForgettingTask
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
-from mmforget.trainable.sparsity import GroupPenalty, Sparsity, build_sparsity
+from mmforget.trainable.sparsity import GroupPenalty, Sparsity, TrialPlan, build_sparsity
 
 
 class GroupSparseLoRA(TrainablePart):
@@ -56,7 +56,7 @@ class GroupSparseLoRA(TrainablePart):
         self.group_names: list[str] = []
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
-        self.model = model
+        self.model, self._task_and_seed = model, (task, seed)
         self.adapters = inject(model, self.targets, self.rank, self.alpha, seed)
         self.groups = make_groups(self.adapters, self.group_by)
         self.group_names = list(self.groups)
@@ -85,6 +85,20 @@ class GroupSparseLoRA(TrainablePart):
         ranking = self.sparsity.rank(forget, retain)
         self.prune(ranking.dead)
         return ranking.scores
+
+    @property
+    def trial(self) -> TrialPlan | None:
+        return self.sparsity.trial
+
+    def restart(self, names: Sequence[str]) -> None:
+        assert self.model is not None
+        self.prune(list(self.groups))
+        self.inject(self.model, *self._task_and_seed)
+        self.prune([name for name in self.groups if name not in names])
+
+    def choose_groups(self, gains: dict[str, float]) -> None:
+        dead = self.sparsity.choose(gains).dead
+        self.restart([name for name in self.group_names if name not in dead])
 
     def prune(self, names: Sequence[str]) -> None:
         """Turns the layers of dead groups into the plain ones again; what they held is dropped."""

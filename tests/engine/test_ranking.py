@@ -124,6 +124,44 @@ def test_an_image_goes_through_the_frozen_trunk_once(make_runner, tmp_path):
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
 
 
+def test_evaluation_remembers_the_untouched_trunk(make_runner, tmp_path):
+    """Four images, evaluated before and after two tasks: each goes through the encoder once."""
+
+    class Evaluations(Hook):
+        calls = 0
+
+        def before_val(self, runner):
+            if not hasattr(self, 'handle'):
+                self.handle = runner.model.encoder.layers[0].register_forward_hook(self.count)
+
+        def count(self, module, inputs, output):
+            self.calls += len(output)
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            self.counting = self.calls
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            self.calls = self.counting
+
+    overrides = {
+        'custom_hooks': [
+            {'type': 'mmforget.GroupSparseLoRAHook', 'rank': 2, 'targets': r'decoder.*ffn.*'}
+        ]
+    }
+    plain, cached = Evaluations(), Evaluations()
+    make_runner(tmp_path / 'plain', plain, **overrides).train()
+    make_runner(
+        tmp_path / 'cached', cached, **overrides, **{'train_cfg.trunk_cache_mb': 64}
+    ).train()
+    assert (plain.calls, cached.calls) == (12, 4)
+    ours, theirs = (
+        json.loads((tmp_path / n / 'forgetting.json').read_text()) for n in ('cached', 'plain')
+    )
+    assert ours['base']['full'].keys() == theirs['base']['full'].keys()
+    for key, value in theirs['base']['full'].items():
+        assert ours['base']['full'][key] == pytest.approx(value, abs=1e-3)
+
+
 def test_base_of_another_run_saves_its_evaluation(make_runner, reference_run, tmp_path):
     class Validations(Hook):
         number = 0

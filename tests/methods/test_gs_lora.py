@@ -118,6 +118,10 @@ def test_what_it_asks_of_the_streams():
         assert special.stream_options(name).auxiliary
     assert special.stream_options(FORGET).matched_only
     assert not special.stream_options(RETAIN).matched_only
+    strict = GSLoRA(true_class_only=True)
+    assert strict.stream_options(FORGET).true_class_only
+    assert strict.stream_options(FORGET).matched_only
+    assert not strict.stream_options(RETAIN).true_class_only
 
 
 @pytest.mark.parametrize(

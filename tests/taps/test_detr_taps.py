@@ -227,6 +227,32 @@ def test_matched_only_counts_matched_queries(deformable, preprocess):
         assert torch.equal(outputs['retain'].losses[key], value)
 
 
+def test_true_class_only_counts_one_score_a_match(deformable, preprocess):
+    """Naming a forgotten object after a retained class must not pay."""
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+    outputs = tap.forward(inputs, samples, streams(StreamOptions(true_class_only=True)))
+    plain = tap.forward(inputs, samples, streams())
+    out = outputs['forget']
+    objects = sum(len(t) for t in out.targets)
+    per_class = [sigmoid_focal_loss(out.logits[i], labels_of(out, i), 0.25, 2.0) for i in range(2)]
+    want = sum(
+        per_class[i][query, out.targets[i].labels[item]]
+        for i in range(2)
+        for query, item in out.matches[i].tolist()
+    )
+    assert out.losses['loss_cls'].item() == pytest.approx(2 * want.item() / objects, rel=1e-5)
+    assert torch.equal(out.losses['loss_bbox'], plain['forget'].losses['loss_bbox'])
+    assert torch.equal(outputs['retain'].losses['loss_cls'], plain['retain'].losses['loss_cls'])
+
+
+def test_true_class_only_needs_sigmoid_scores(build_tiny, preprocess):
+    detector = build_tiny(tiny_family('DETR'))
+    inputs, samples = preprocess(detector)
+    with pytest.raises(TypeError, match='softmax.*Take matched_only'):
+        build_tap(detector).forward(inputs, samples, streams(StreamOptions(true_class_only=True)))
+
+
 def test_unmatched_queries_over_ignored_boxes_are_left_out(deformable, preprocess):
     """A matched query keeps its class loss even over an ignored box."""
     inputs, samples = preprocess(deformable)

@@ -32,6 +32,14 @@ def test_oldest_entries_leave_when_the_bound_is_reached():
     assert len(cache) == 3 and cache.bytes == 120
 
 
+def test_without_eviction_what_does_not_fit_is_not_kept():
+    cache = TrunkCache(max_bytes=2 * 40)
+    for name in (b'a', b'b', b'c'):
+        cache.put('features', name, [torch.zeros(10)], evict=False)
+    assert cache.get('features', b'a') is not None and cache.get('features', b'b') is not None
+    assert cache.get('features', b'c') is None and cache.bytes == 80
+
+
 @pytest.mark.parametrize('change', ['parameter', 'buffer'])
 def test_a_changed_weight_empties_its_stage_alone(change):
     module = nn.BatchNorm2d(2)

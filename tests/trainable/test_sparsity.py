@@ -1,5 +1,7 @@
 """The two forms of sparsity on real adapters and a real AdamW."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from mmforget.trainable.sparsity import (
     GroupPenalty,
     GroupRanking,
     GroupSelection,
+    GroupTrial,
     RandomGroups,
     build_sparsity,
 )
@@ -195,6 +198,21 @@ def test_ranking_does_not_depend_on_the_scale_of_either_stream():
 
 
 @pytest.mark.parametrize(
+    ('gains', 'dead'),
+    [
+        ({'a': 1.0, 'b': 0.71, 'c': 0.69, 'd': -0.5}, ['c', 'd']),
+        ({'a': 1e-4, 'b': -math.inf}, ['b']),
+        ({'a': -1.0, 'b': 0.0, 'c': -math.inf}, []),
+    ],
+)
+def test_a_group_needs_its_share_of_the_best_gain(gains, dead):
+    """Where no group serves the objective alone, trials decide nothing."""
+    ranking = GroupTrial(strength=0.7).choose(gains)
+    assert ranking.dead == dead
+    assert ranking.scores == gains
+
+
+@pytest.mark.parametrize(
     ('groups', 'task', 'dead'),
     [
         (['layers.1'], 0, ['layers.0', 'layers.2']),
@@ -235,6 +253,10 @@ def test_fewer_values_than_tasks():
         ({'type': 'ChosenGroups', 'groups': []}, 'at least one name'),
         ({'type': 'GroupRanking', 'strength': 1.5}, r'in \[0, 1\]'),
         ({'type': 'GroupRanking', 'batches': 1}, 'at least 2'),
+        ({'type': 'GroupTrial', 'strength': -0.1}, r'in \[0, 1\]'),
+        ({'type': 'GroupTrial', 'steps': 0}, 'steps=0; expected at least 1'),
+        ({'type': 'GroupTrial', 'held_out': 0.5}, 'held_out=0.5'),
+        ({'type': 'GroupTrial', 'lr_factor': 0}, 'lr_factor=0'),
     ],
 )
 def test_wrong_arguments_are_named(config, message):

@@ -1,5 +1,5 @@
-# 60 steps a task: AdamW with cosine decay.
-max_steps = 60
+# 80 steps a task: AdamW with cosine decay.
+max_steps = 80
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=7e-3, weight_decay=1e-4),

@@ -1,0 +1,91 @@
+"""Short trials of single groups: what each is worth before a task begins."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+
+from mmforget.engine.randomness import seed_step
+from mmforget.engine.step import ForgettingStep
+from mmforget.trainable import TrialPlan
+
+
+def group_gains(
+    step: ForgettingStep,
+    build_optimizer: Callable[[], OptimWrapper],
+    batches: Sequence[Mapping[str, Any]],
+    plan: TrialPlan,
+    seed: int,
+    task: int,
+) -> dict[str, float]:
+    """How far the objective falls when a group is trained alone for a few steps.
+
+    Measured on batches that the trial has not trained on. Every trial starts with fresh adapters,
+    so that none leaves anything behind, and sees the same batches.
+
+    Args:
+        step: The task's step before its first update.
+        build_optimizer: A new optimiser over what is trainable now.
+        batches: ``plan.steps`` batches to train on, then ``plan.held_out`` to measure on.
+        plan: The trials' lengths.
+        seed: The run's seed.
+        task: The task's index.
+
+    Returns:
+        Group -> fall of the objective; minus infinity where the trial was not finite.
+
+    Raises:
+        ValueError: There are fewer batches than the plan asks for.
+    """
+    if len(batches) < plan.steps + plan.held_out:
+        raise ValueError(
+            f'Trials of {plan.steps} steps and {plan.held_out} held-out batches got '
+            f'{len(batches)} batches. Raise max_steps, or shorten the trials.'
+        )
+    train, held_out = batches[: plan.steps], batches[plan.steps :]
+    gains: dict[str, float] = {}
+    before = None
+    for name in step.trainable.group_names:
+        step.trainable.restart([name])
+        if before is None:  # A fresh group does nothing, so this is the same for all.
+            before = _objective(step, held_out)
+        if _train(step, build_optimizer(), train, plan.lr_factor, seed, task):
+            gains[name] = before - _objective(step, held_out)
+        else:
+            gains[name] = -math.inf
+    return gains
+
+
+def _train(
+    step: ForgettingStep,
+    optimizer: OptimWrapper,
+    batches: Sequence[Mapping[str, Any]],
+    lr_factor: float,
+    seed: int,
+    task: int,
+) -> bool:
+    """Trains what lives; whether all of it stayed finite."""
+    step.train()
+    for group in optimizer.param_groups:
+        group['lr'] *= lr_factor
+    for number, batch in enumerate(batches):
+        seed_step(seed, task, number)
+        with optimizer.optim_context(step):
+            losses = step(batch, number)
+        optimizer.update_params(step.detector.parse_losses(losses)[0])
+        if not all(torch.isfinite(p).all() for p in step.trainable.parameters()):
+            return False
+    return True
+
+
+@torch.no_grad()
+def _objective(step: ForgettingStep, batches: Sequence[Mapping[str, Any]]) -> float:
+    """Mean over batches, without dropout: it would differ from group to group."""
+    step.train()
+    # The detector itself stays in training mode, in which it gives what its losses need.
+    for child in step.detector.children():
+        child.eval()
+    total = sum(float(step.detector.parse_losses(step(batch, 0))[0]) for batch in batches)
+    return total / len(batches)
