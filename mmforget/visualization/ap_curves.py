@@ -47,16 +47,16 @@ def ap_curves(
     width = max(1.5 * len(rows) + 1.6, 4.0)
     figure = new_figure(2 * width, 4.4)
     left, right = figure.subplots(1, 2)
+    # AP_f and AP_o often lie on one another at 0: the one above is the thinner one.
     curves = [
-        ('AP_r', 'retained', RETAINED_COLOUR, 'o', lambda task: task.retained),
-        ('AP_f', 'forgotten now', FORGET_COLOUR, 's', lambda task: task.classes),
-        ('AP_o', 'forgotten earlier', OLD_COLOUR, '^', lambda task: task.forgotten),
+        ('AP_r', 'retained', RETAINED_COLOUR, 'o', 2.0, lambda task: task.retained),
+        ('AP_f', 'forgotten now', FORGET_COLOUR, 's', 4.0, lambda task: task.classes),
+        ('AP_o', 'forgotten earlier', OLD_COLOUR, '^', 1.5, lambda task: task.forgotten),
     ]
-    for key, meaning, colour, marker, names in curves:
+    for key, meaning, colour, marker, thickness, names in curves:
         if protocol == 'full':
-            _draw(left, _loaded(tasks, rows, names), colour, marker, dashed=True)
-        values = [score[key] for score in scores]
-        _draw(left, values, colour, marker, f'{key}: {meaning}')
+            _draw_dashed(left, _loaded(tasks, rows, names), colour, marker)
+        _draw(left, [s[key] for s in scores], colour, marker, f'{key}: {meaning}', thickness)
     if protocol == 'full':
         left.plot([], [], color=GREY, linestyle='--', linewidth=1.2, label='loaded detector')
     left.set_ylabel(f'AP ({protocol} protocol)', fontsize=9)
@@ -65,9 +65,10 @@ def ap_curves(
     right.axhline(1, color=GREY, linestyle='--', linewidth=1.2, zorder=1)
     kept = [score['AP_r_relative'] for score in scores]
     reached = [relative(score['H'], score['H_ceiling']) for score in scores]
-    _draw(right, kept, RETAINED_COLOUR, 'o', 'AP_r to the loaded detector')
-    _draw(right, reached, H_COLOUR, 'D', 'H to its ceiling')
-    right.set_title('Relative to what can be had', fontsize=11, loc='left')
+    _draw(right, kept, RETAINED_COLOUR, 'o', "AP_r : loaded detector's AP_r")
+    _draw(right, reached, H_COLOUR, 'D', 'H : its ceiling')
+    right.set_ylabel('ratio', fontsize=9)
+    right.set_title('Relative AP_r and H', fontsize=11, loc='left')
     known = [value for value in (*kept, *reached) if value is not None]
     for axes in (left, right):
         plain_axes(axes)
@@ -75,9 +76,10 @@ def ap_curves(
         labels = [f'task_{row["task"]}\n{fill(", ".join(row["classes"]), 16)}' for row in rows]
         axes.set_xticks(range(len(rows)), labels, fontsize=9)
         axes.set_xlim(-0.4, len(rows) - 0.6)
-        axes.legend(
-            loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9, frameon=False
-        )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(
+                loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=9, frameon=False
+            )
     left.set_ylim(bottom=-0.02)
     right.set_ylim(min([0.9, *known]) - 0.02, max([1.0, *known]) + 0.02)
     return figure
@@ -97,28 +99,40 @@ def _loaded(
 
 
 def _draw(
-    axes: Axes,
-    values: Values,
-    colour: str,
-    marker: str,
-    label: str | None = None,
-    dashed: bool = False,
+    axes: Axes, values: Values, colour: str, marker: str, label: str, thickness: float = 2.0
 ) -> None:
     """One curve, with gaps where a value is undefined; nothing if all are."""
-    points = [float('nan') if value is None else value for value in values]
     if all(value is None for value in values):
         return
     axes.plot(
-        range(len(points)),
-        points,
+        range(len(values)),
+        _with_gaps(values),
         color=colour,
         marker=marker,
-        markersize=5 if dashed else 7,
-        markerfacecolor='white' if dashed else colour,
-        linestyle='--' if dashed else '-',
-        linewidth=1.2 if dashed else 2,
+        markersize=5 + 1.2 * thickness,
+        linewidth=thickness,
         label=label,
-        # Markers at the edge stay whole.
-        clip_on=False,
-        zorder=2 if dashed else 3,
+        clip_on=False,  # Markers at the edge stay whole.
+        zorder=3,
     )
+
+
+def _draw_dashed(axes: Axes, values: Values, colour: str, marker: str) -> None:
+    if all(value is None for value in values):
+        return
+    axes.plot(
+        range(len(values)),
+        _with_gaps(values),
+        color=colour,
+        marker=marker,
+        markersize=5,
+        markerfacecolor='white',
+        linestyle='--',
+        linewidth=1.2,
+        clip_on=False,
+        zorder=2,
+    )
+
+
+def _with_gaps(values: Values) -> list[float]:
+    return [float('nan') if value is None else value for value in values]

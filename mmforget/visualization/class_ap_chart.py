@@ -56,7 +56,7 @@ def class_ap_chart(
     ticks, at = [], 0.0
     for label, names, colour in sets:
         axes.text(
-            *(0, at),
+            *(0.008, at),
             label,
             transform=axes.get_yaxis_transform(),
             fontsize=9,

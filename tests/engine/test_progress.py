@@ -21,7 +21,7 @@ class Notes(Hook):
         self.etas = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.losses.append(float(outputs['loss']))
+        self.losses.append(outputs['loss'].item())
         self.etas.append(runner.message_hub.get_info('eta'))
 
 
@@ -61,7 +61,11 @@ def test_one_axis_for_the_steps_of_all_tasks_and_for_evaluation(logged):
     task = [[('loss', 4 * t + s) for s in (1, 2, 3, 4)] + [('val', 4 * t + 4)] for t in (0, 1)]
     assert kinds == [('val', 0), *task[0], *task[1]]
     assert all(line['iter'] == line['step'] for line in logged.scalars)
-    assert ['AP_f' in line for line in logged.scalars if 'loss' not in line] == [False, True, True]
+    assert ['coco/AP_f' in line for line in logged.scalars if 'loss' not in line] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_means_do_not_reach_into_the_task_before(logged):
@@ -93,8 +97,8 @@ def test_tensorboard_has_each_curve_on_one_increasing_axis(make_runner, tmp_path
         return [event.step for event in events.Scalars(tag)]
 
     assert steps('loss') == steps('lr') == list(range(1, 9))
-    assert steps('bbox_mAP') == [0, 4, 8]
-    assert steps('AP_r') == [4, 8]
+    assert steps('coco/bbox_mAP') == [0, 4, 8]
+    assert steps('coco/AP_r') == [4, 8]
     assert [event.step for event in events.Images('ap_curves.png')] == [4, 8]
     assert [event.step for event in events.Images('task_2_detections.png')] == [8]
 

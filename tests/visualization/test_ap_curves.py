@@ -19,8 +19,8 @@ def test_values_are_those_of_the_results(scenario, results, assert_readable):
     assert left['AP_f: forgotten now'] == [row['full']['AP_f'] for row in rows]
     old = left['AP_o: forgotten earlier']
     assert math.isnan(old[0]) and old[1:] == [row['full']['AP_o'] for row in rows[1:]]
-    assert right['AP_r to the loaded detector'] == [row['full']['AP_r_relative'] for row in rows]
-    assert right['H to its ceiling'] == pytest.approx(
+    assert right["AP_r : loaded detector's AP_r"] == [row['full']['AP_r_relative'] for row in rows]
+    assert right['H : its ceiling'] == pytest.approx(
         [row['full']['H'] / row['full']['H_ceiling'] for row in rows]
     )
     assert_readable(figure)
@@ -29,9 +29,9 @@ def test_values_are_those_of_the_results(scenario, results, assert_readable):
 def test_dashed_lines_are_the_loaded_detector_on_the_same_classes(scenario, results):
     """Drop and relative AP_r follow from the two lines of a set."""
     rows = results['tasks']
-    lines = figure_lines = ap_curves(scenario.tasks, rows).axes[0].lines
+    lines = ap_curves(scenario.tasks, rows).axes[0].lines
     dashed = [list(line.get_ydata()) for line in lines if line.get_linestyle() == '--']
-    solid = {line.get_color(): line for line in figure_lines if line.get_linestyle() == '-'}
+    solid = {line.get_color(): line for line in lines if line.get_linestyle() == '-'}
     assert len(dashed) == 4 and len(solid) == 3  # The fourth is the legend's.
     retained, forgotten = dashed[0], dashed[1]
     for row, kept, before in zip(rows, retained, forgotten, strict=True):
