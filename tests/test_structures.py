@@ -52,7 +52,7 @@ def test_impossible_scenarios(requests, message):
     [
         ('Dog', "the class 'Dog', which the detector does not know. Did you mean 'dog'"),
         ('foxx', "Did you mean 'fox'"),
-        ('coww', "Did you mean 'cow' or 'owl'"),
+        ('coat', "Did you mean 'cat'"),
         ('zebra', 'does not know. Its classes are: cat, dog, cow, owl, fox'),
         (3, r'tasks\[0\] names the class 3, which the detector does not know. Its classes'),
     ],
