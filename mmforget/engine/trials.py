@@ -23,7 +23,8 @@ def group_gains(
     """How far the objective falls when a group is trained alone for a few steps.
 
     Measured on batches that the trial has not trained on. Every trial starts with fresh adapters,
-    so that none leaves anything behind, and sees the same batches.
+    so that none leaves anything behind, and sees the same batches. The groups are tried from the
+    output downwards, until the trainable part has seen enough.
 
     Args:
         step: The task's step before its first update.
@@ -44,10 +45,11 @@ def group_gains(
             f'Trials of {plan.steps} steps and {plan.held_out} held-out batches got '
             f'{len(batches)} batches. Raise max_steps, or shorten the trials.'
         )
+    batches = [_first_images(batch, plan.images) for batch in batches]
     train, held_out = batches[: plan.steps], batches[plan.steps :]
     gains: dict[str, float] = {}
     before = None
-    for name in step.trainable.group_names:
+    for name in reversed(step.trainable.group_names):
         step.trainable.restart([name])
         if before is None:  # A fresh group does nothing, so this is the same for all.
             before = _objective(step, held_out)
@@ -55,7 +57,16 @@ def group_gains(
             gains[name] = before - _objective(step, held_out)
         else:
             gains[name] = -math.inf
+        if step.trainable.trials_suffice(gains):
+            break
     return gains
+
+
+def _first_images(batch: Mapping[str, Any], images: int | None) -> dict[str, Any]:
+    return {
+        stream: {key: values[:images] for key, values in data.items()}
+        for stream, data in batch.items()
+    }
 
 
 def _train(

@@ -84,6 +84,10 @@ class TrainablePart:
         """Starts the task's part anew, from zero and with these groups alone."""
         raise NotImplementedError
 
+    def trials_suffice(self, gains: dict[str, float]) -> bool:
+        """Whether the trials so far, from the output downwards, make further ones pointless."""
+        return False
+
     def choose_groups(self, gains: dict[str, float]) -> None:
         """Starts anew with the groups for which the trials speak.
 

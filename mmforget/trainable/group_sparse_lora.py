@@ -108,9 +108,12 @@ class GroupSparseLoRA(TrainablePart):
         self.inject(self.model, *self._task_and_seed)
         self.prune([name for name in self.groups if name not in names])
 
+    def trials_suffice(self, gains: dict[str, float]) -> bool:
+        return self.sparsity.trials_suffice(gains)
+
     def choose_groups(self, gains: dict[str, float]) -> None:
         dead = self.sparsity.choose(gains).dead
-        self.restart([name for name in self.group_names if name not in dead])
+        self.restart([name for name in gains if name not in dead])
 
     def prune(self, names: Sequence[str]) -> None:
         """Turns the layers of dead groups into the plain ones again; what they held is dropped."""

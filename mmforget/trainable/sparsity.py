@@ -35,11 +35,13 @@ class TrialPlan:
         steps: Optimiser steps of a trial.
         held_out: Batches, of those that follow, on which the objective is measured.
         lr_factor: The learning rate in a trial, as a multiple of the run's.
+        images: Images of each stream's batch that a trial sees; ``None`` for all.
     """
 
     steps: int
     held_out: int
     lr_factor: float
+    images: int | None = None
 
 
 class Sparsity:
@@ -63,8 +65,12 @@ class Sparsity:
         """
         raise NotImplementedError
 
+    def trials_suffice(self, gains: Mapping[str, float]) -> bool:
+        """Whether the trials so far, from the output downwards, make further ones pointless."""
+        return False
+
     def choose(self, gains: Mapping[str, float]) -> Ranking:
-        """Decides from trials which groups live.
+        """Decides from trials which groups live; a group that was not tried is dead.
 
         Args:
             gains: Group -> how far the objective fell when the group was trained alone.
@@ -222,7 +228,10 @@ class GroupTrial(Sparsity):
     start cannot tell groups apart so well: a group whose forgetting disturbs what is kept shows
     that only once it has moved, hence ``lr_factor``.
 
-    If no group lowers the objective, the trials say nothing and all groups live.
+    Trials go from the output downwards, the cheapest first: below the lowest living group nothing
+    is computed twice. With ``patience``, so many groups in a row below the strength end the search,
+    and what lies deeper is dead untried. If no group lowers the objective, the trials say nothing
+    and all groups live.
 
     Args:
         strength: Share of the best group's gain that a group needs, in [0, 1]. 0 keeps every
@@ -230,20 +239,39 @@ class GroupTrial(Sparsity):
         steps: Optimiser steps of a trial.
         held_out: Batches on which the gain is measured.
         lr_factor: The learning rate in a trial, as a multiple of the run's.
+        images: Images of each stream's batch that a trial sees, to save time; ``None`` for all.
+        patience: Groups in a row that may fail before the search ends; ``None`` tries them all.
     """
 
     def __init__(
-        self, strength: float = 0.7, steps: int = 8, held_out: int = 2, lr_factor: float = 2.0
+        self,
+        strength: float = 0.7,
+        steps: int = 8,
+        held_out: int = 2,
+        lr_factor: float = 2.0,
+        images: int | None = None,
+        patience: int | None = None,
     ) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f'GroupTrial got strength={strength!r}; expected it in [0, 1].')
-        for name, value in (('steps', steps), ('held_out', held_out)):
+        counts = {'steps': steps, 'held_out': held_out}
+        optional = {'images': images, 'patience': patience}
+        counts |= {name: value for name, value in optional.items() if value is not None}
+        for name, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'GroupTrial got {name}={value!r}; expected at least 1.')
         if not lr_factor > 0:
             raise ValueError(f'GroupTrial got lr_factor={lr_factor!r}; expected more than 0.')
         self.strength = strength
-        self.trial = TrialPlan(steps, held_out, lr_factor)
+        self.patience = patience
+        self.trial = TrialPlan(steps, held_out, lr_factor, images)
+
+    def trials_suffice(self, gains: Mapping[str, float]) -> bool:
+        best = max(gains.values())
+        if self.patience is None or best <= 0:
+            return False
+        last = list(gains.values())[-self.patience :]
+        return len(gains) > self.patience and max(last) < self.strength * best
 
     def choose(self, gains: Mapping[str, float]) -> Ranking:
         best = max(gains.values())

@@ -50,7 +50,7 @@ def without_dropout(step, batches):
 def test_gains_are_those_of_training_each_group_alone(build_tiny, batches):
     step = make_step(build_tiny())
     gains = group_gains(step, lambda: adamw(step), batches, PLAN, seed=7, task=0)
-    assert list(gains) == step.trainable.group_names
+    assert list(gains) == step.trainable.group_names[::-1]
     for name in ('encoder.layers.1', 'decoder.layers.0'):
         alone = make_step(build_tiny(), type='ChosenGroups', groups=[name])
         before = without_dropout(alone, batches[3:])
@@ -91,6 +91,28 @@ def test_a_trial_that_is_not_finite_counts_as_the_worst(build_tiny, batches):
 
     gains = group_gains(step, broken, batches, PLAN, seed=7, task=0)
     assert [name for name, gain in gains.items() if gain == -math.inf] == ['encoder.layers.0']
+
+
+def test_the_search_ends_when_it_has_seen_enough(build_tiny, batches, monkeypatch):
+    step = make_step(build_tiny())
+    monkeypatch.setattr(step.trainable.sparsity, 'trials_suffice', lambda gains: len(gains) == 2)
+    gains = group_gains(step, lambda: adamw(step), batches, PLAN, seed=7, task=0)
+    assert list(gains) == ['decoder.layers.1', 'decoder.layers.0']
+    step.trainable.choose_groups({'decoder.layers.1': 1.0, 'decoder.layers.0': 0.1})
+    assert list(step.trainable.groups) == ['decoder.layers.1']
+
+
+def test_fewer_images_of_each_batch(build_tiny, batches):
+    """The retain stream has two images a batch, the forget stream one."""
+    step = make_step(build_tiny())
+    plan = TrialPlan(steps=3, held_out=2, lr_factor=2.0, images=1)
+    gains = group_gains(step, lambda: adamw(step), batches, plan, seed=7, task=0)
+    cut = [
+        {name: {k: v[:1] for k, v in data.items()} for name, data in batch.items()}
+        for batch in batches
+    ]
+    assert gains == group_gains(step, lambda: adamw(step), cut, PLAN, seed=7, task=0)
+    assert gains != group_gains(step, lambda: adamw(step), batches, PLAN, seed=7, task=0)
 
 
 def test_too_few_batches_for_the_trials(build_tiny, batches):

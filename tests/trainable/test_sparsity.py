@@ -213,6 +213,22 @@ def test_a_group_needs_its_share_of_the_best_gain(gains, dead):
 
 
 @pytest.mark.parametrize(
+    ('gains', 'suffice'),
+    [
+        ([1.0, 0.1], False),  # One failure; two are allowed.
+        ([1.0, 0.1, 0.2], True),
+        ([1.0, 0.1, 0.9], False),
+        ([0.1, 0.2, 1.0, 0.1], False),
+        ([-1.0, -2.0, -3.0], False),  # Nothing lowers the objective yet: search on.
+    ],
+)
+def test_patience_ends_the_search(gains, suffice):
+    named = {str(index): gain for index, gain in enumerate(gains)}
+    assert GroupTrial(strength=0.7, patience=2).trials_suffice(named) == suffice
+    assert not GroupTrial(strength=0.7).trials_suffice(named)
+
+
+@pytest.mark.parametrize(
     ('groups', 'task', 'dead'),
     [
         (['layers.1'], 0, ['layers.0', 'layers.2']),
@@ -257,6 +273,8 @@ def test_fewer_values_than_tasks():
         ({'type': 'GroupTrial', 'steps': 0}, 'steps=0; expected at least 1'),
         ({'type': 'GroupTrial', 'held_out': 0.5}, 'held_out=0.5'),
         ({'type': 'GroupTrial', 'lr_factor': 0}, 'lr_factor=0'),
+        ({'type': 'GroupTrial', 'images': 0}, 'images=0'),
+        ({'type': 'GroupTrial', 'patience': 0}, 'patience=0'),
     ],
 )
 def test_wrong_arguments_are_named(config, message):
