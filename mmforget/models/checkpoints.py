@@ -133,5 +133,5 @@ def _no_checkpoint(path: Path, expected: str, error: Exception) -> ValueError:
         f'{path} is no checkpoint, or not a whole one: it has {path.stat().st_size} bytes and '
         f'begins with {_first_bytes(path)!r}; expected {expected}. Fetch or copy it again (a web '
         "page or a Git LFS pointer may have been saved in the file's place). The loader says: "
-        f'{str(error).splitlines()[0]}'
+        f'{str(error).partition(chr(10))[0] or type(error).__name__}'
     )

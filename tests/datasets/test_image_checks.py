@@ -23,9 +23,9 @@ def test_a_missing_image_of_a_stream(make_dataset):
 
 
 def test_images_of_a_second_data_set(make_dataset):
-    """Indices count through the parts without their repetitions, as those of the streams do."""
+    """Indices count through the parts, as those of the streams do."""
     first, second = make_dataset(), make_dataset(folder='b', images=[('owl',)], start=50)
-    both = RepeatDataset(ConcatDataset([first, second]), 3)
+    both = ConcatDataset([first, second])
     os.remove(second.get_data_info(0)['img_path'])
     check_stream_images(both, range(12))
     with pytest.raises(FileNotFoundError, match='0050.png.*first of 1 missing'):
