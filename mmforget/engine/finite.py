@@ -32,8 +32,9 @@ def check_finite(total: Tensor, log_vars: Mapping[str, float], task: str, step: 
     broken = [f'{k}={float(v):.4g}' for k, v in terms.items() if not torch.isfinite(v).all()]
     sound = [f'{k}={float(v):.4g}' for k, v in terms.items() if torch.isfinite(v).all()]
     raise FloatingPointError(
-        f'The objective is {float(total.detach())} in {task}, step {step}: {", ".join(broken) or "the sum"} '
-        f'(finite: {", ".join(sound) or "none"}). Expected finite losses. {_HELP}'
+        f'The objective is {float(total.detach())} in {task}, step {step}: '
+        f'{", ".join(broken) or "the sum"} (finite: {", ".join(sound) or "none"}). Expected finite '
+        f'losses. {_HELP}'
     )
 
 
