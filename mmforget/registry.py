@@ -6,6 +6,7 @@ child by its scope and imports the ``locations`` when the first name is looked u
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import Registry
@@ -18,6 +19,12 @@ METRICS = Registry(
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmforget', locations=['mmforget.engine'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmforget', locations=['mmforget.engine'])
+LOG_PROCESSORS = Registry(
+    'log_processor',
+    parent=MMENGINE_LOG_PROCESSORS,
+    scope='mmforget',
+    locations=['mmforget.engine'],
+)
 
 # No parent in MMEngine: built with ``METHODS.get(name)(**cfg)``, so that mmdet's scope stays the
 # default one while a method builds losses.

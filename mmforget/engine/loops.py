@@ -14,7 +14,7 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
@@ -32,7 +32,8 @@ from mmforget.engine.checkpoints import (
     unpack_message_hub,
 )
 from mmforget.engine.finite import check_finite, check_weights, matching_explained
-from mmforget.engine.hooks import LoopStateHook, TrainableHook
+from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
+from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
 from mmforget.engine.results import read_results, write_results
@@ -61,7 +62,8 @@ class ContinualForgettingLoop(BaseLoop):
 
     Iterations are counted on through all tasks; the budget and the schedulers are per task. There
     are no epochs: ``before_train_epoch`` is called once, ``after_train_epoch`` never. Besides,
-    ``before_forgetting_task`` and ``after_forgetting_task`` are called with ``task``.
+    ``before_forgetting_task`` and ``after_forgetting_task`` are called with ``task``, and
+    ``after_forgetting_evaluation`` with ``task`` and its finished ``row``, when all is saved.
 
     Args:
         runner: The runner.
@@ -125,6 +127,7 @@ class ContinualForgettingLoop(BaseLoop):
         self.trunk_cache = TrunkCache(trunk_cache_mb * 2**20) if trunk_cache_mb else None
         self.task_index = 0
         self.task_step = 0
+        self.current_task: ForgettingTask | None = None
         self.base: dict[str, Any] | None = read_results(base)['base'] if base else None
         self.rows: list[dict[str, Any]] = []
         self.stop_training = False
@@ -140,6 +143,7 @@ class ContinualForgettingLoop(BaseLoop):
         _forget_pretrained_backbone(runner)
         _log_by_iteration(runner)
         runner.register_hook(LoopStateHook())
+        runner.register_hook(ProgressHook())
 
     def _check_parts(self, method: ForgettingMethod) -> None:
         """What would fail in one of the tasks fails here, before any work."""
@@ -303,6 +307,7 @@ class ContinualForgettingLoop(BaseLoop):
 
     def _run_task(self, task: ForgettingTask, metric: ForgettingCocoMetric | None) -> None:
         runner = self.runner
+        self.current_task = task
         runner.logger.info(f'{task.name}: forget {", ".join(task.classes)}.')
         start = time.perf_counter() - self._seconds_before_resume
         _reset_peak_memory()
@@ -356,6 +361,7 @@ class ContinualForgettingLoop(BaseLoop):
         self._seconds_before_resume = 0.0
         write_results(runner.work_dir, self.base, self.rows)
         self._save_resume()
+        runner.call_hook('after_forgetting_evaluation', task=task, row=row)
 
     def _prepare_step(self, method: ForgettingMethod, trainable: TrainablePart) -> ForgettingStep:
         model = self.runner.model
@@ -592,7 +598,9 @@ def _take_over_checkpoints(runner: Runner, interval: int | None) -> int | None:
 
 
 def _log_by_iteration(runner: Runner) -> None:
-    """There are no epochs to show in the log, whatever the base config says."""
+    """There are no epochs to show in the log but tasks, whatever the base config says."""
+    if type(runner.log_processor) is LogProcessor:
+        runner.log_processor = ForgettingLogProcessor.like(runner.log_processor)
     runner.log_processor.by_epoch = False
     for hook in runner.hooks:
         if hasattr(hook, 'log_metric_by_epoch'):

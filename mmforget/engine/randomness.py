@@ -1,6 +1,8 @@
 """Every random draw is a pure function of (seed, task, step): nothing has to be restored."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,3 +21,16 @@ def seed_step(seed: int, task: int, step: int) -> None:
     random.seed(derived)
     np.random.seed(derived & 0xFFFFFFFF)
     torch.manual_seed(derived)
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Whatever is drawn inside, all generators go on outside as if nothing had been."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

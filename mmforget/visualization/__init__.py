@@ -1,1 +1,1 @@
-"""What people look at: tables."""
+"""What people look at: tables and pictures, as pure functions of results and detections."""

@@ -1,0 +1,166 @@
+"""Log lines, the estimate over all tasks, and the one axis of all steps."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.runner import LogProcessor
+
+from mmforget.engine import ForgettingLogProcessor
+
+NO_VALIDATION = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
+
+
+class Notes(Hook):
+    """The loss of every step and the estimate after it."""
+
+    def __init__(self):
+        self.losses = []
+        self.etas = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.losses.append(outputs['loss'].item())
+        self.etas.append(runner.message_hub.get_info('eta'))
+
+
+@pytest.fixture(scope='module')
+def logged(make_runner, tmp_path_factory):
+    """A finished run: its log and what the local backend wrote, line by line."""
+    work_dir = tmp_path_factory.mktemp('logged')
+    notes = Notes()
+    runner = make_runner(work_dir, notes, log_level='INFO')
+    runner.train()
+    (log,) = work_dir.glob('*/*.log')
+    (scalars,) = work_dir.glob('*/vis_data/scalars.json')
+    return SimpleNamespace(
+        text=log.read_text(),
+        scalars=[json.loads(line) for line in scalars.read_text().splitlines()],
+        notes=notes,
+        runner=runner,
+    )
+
+
+def test_lines_say_the_task_and_its_step(logged):
+    lines = re.findall(
+        r'Iter\(train\) \[\s*(\d+)/8\]  (task_\d) \[(\d)/4\]  lr: \S+  eta: \d', logged.text
+    )
+    assert lines == [
+        (str(4 * t + s), f'task_{t + 1}', str(s)) for t in (0, 1) for s in (1, 2, 3, 4)
+    ]
+
+
+def test_evaluation_says_whose_it_is(logged):
+    lines = re.findall(r'Iter\(val\) \[1/1\]  (loaded detector|task_\d)  .*bbox_mAP:', logged.text)
+    assert lines == ['loaded detector', 'task_1', 'task_2']
+
+
+def test_one_axis_for_the_steps_of_all_tasks_and_for_evaluation(logged):
+    kinds = [('loss' if 'loss' in line else 'val', line['step']) for line in logged.scalars]
+    task = [[('loss', 4 * t + s) for s in (1, 2, 3, 4)] + [('val', 4 * t + 4)] for t in (0, 1)]
+    assert kinds == [('val', 0), *task[0], *task[1]]
+    assert all(line['iter'] == line['step'] for line in logged.scalars)
+    assert ['coco/AP_f' in line for line in logged.scalars if 'loss' not in line] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_means_do_not_reach_into_the_task_before(logged):
+    shown = [line['loss'] for line in logged.scalars if 'loss' in line]
+    losses = logged.notes.losses
+    for first in (0, 4):
+        for step in range(4):
+            mean = sum(losses[first : first + step + 1]) / (step + 1)
+            assert shown[first + step] == pytest.approx(mean, rel=1e-4)
+
+
+def test_tensorboard_has_each_curve_on_one_increasing_axis(make_runner, tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    backends = [{'type': 'LocalVisBackend'}, {'type': 'TensorboardVisBackend'}]
+    overrides = {
+        'visualizer': {'type': 'DetLocalVisualizer', 'vis_backends': backends},
+        'custom_hooks': [
+            {'type': 'mmforget.GroupSparseLoRAHook', 'rank': 2},
+            {'type': 'mmforget.ForgettingPicturesHook', 'images': 1},
+        ],
+    }
+    make_runner(tmp_path, **overrides).train()
+    (folder,) = tmp_path.glob('*/vis_data')
+    events = EventAccumulator(str(folder)).Reload()
+
+    def steps(tag):
+        return [event.step for event in events.Scalars(tag)]
+
+    assert steps('loss') == steps('lr') == list(range(1, 9))
+    assert steps('coco/bbox_mAP') == [0, 4, 8]
+    assert steps('coco/AP_r') == [4, 8]
+    assert [event.step for event in events.Images('ap_curves.png')] == [4, 8]
+    assert [event.step for event in events.Images('task_2_detections.png')] == [8]
+
+
+def test_eta_counts_the_steps_and_pauses_of_all_tasks(make_runner, tmp_path, monkeypatch):
+    """By a clock that stands still but for 2 s in a step and 10 s between tasks."""
+    clock = SimpleNamespace(now=100.0)
+
+    class Pass(Hook):
+        def before_train(self, runner):
+            clock.now += 10
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            clock.now += 2
+
+        def after_forgetting_task(self, runner, task):
+            clock.now += 10
+
+    monkeypatch.setattr(
+        'mmforget.engine.hooks.progress.time', SimpleNamespace(perf_counter=lambda: clock.now)
+    )
+    notes = Notes()
+    make_runner(tmp_path, Pass(), notes, **NO_VALIDATION).train()
+    due = [(2 * (8 - step), 10 * (2 - (step - 1) // 4)) for step in range(1, 9)]
+    assert notes.etas == pytest.approx([steps + pauses for steps, pauses in due])
+
+
+def test_settings_of_a_plain_log_processor_are_kept():
+    custom = [{'data_src': 'loss', 'method_name': 'max', 'window_size': 'epoch'}]
+    plain = LogProcessor(
+        window_size=7,
+        by_epoch=True,
+        custom_cfg=custom,
+        num_digits=2,
+        log_with_hierarchy=True,
+        mean_pattern='.*loss.*',
+    )
+    ours = ForgettingLogProcessor.like(plain)
+    assert vars(ours) == {**vars(plain), 'by_epoch': False}
+
+
+def test_a_log_processor_of_ones_own_stays(make_runner, tmp_path):
+    class Own(LogProcessor):
+        pass
+
+    from mmengine.registry import LOG_PROCESSORS
+
+    LOG_PROCESSORS.register_module(module=Own, name='TestOwnLogProcessor', force=True)
+    overrides = {'log_processor': {'type': 'TestOwnLogProcessor'}, **NO_VALIDATION}
+    runner = make_runner(tmp_path, **overrides, **{'train_cfg.max_steps': 1})
+    runner.train()
+    assert type(runner.log_processor) is Own and runner.log_processor.by_epoch is False
+
+
+def test_without_a_forgetting_loop_lines_are_mmengines(make_runner, tmp_path):
+    """As under tools/test.py, or in ordinary training with this log processor in the config."""
+    overrides = {
+        'train_cfg': {'_delete_': True, 'type': 'IterBasedTrainLoop', 'max_iters': 1},
+        'log_processor': {'type': 'mmforget.ForgettingLogProcessor'},
+        'custom_hooks': [],
+        'log_level': 'INFO',
+    }
+    make_runner(tmp_path, **overrides, **NO_VALIDATION).train()
+    (log,) = tmp_path.glob('*/*.log')
+    assert re.search(r'Iter\(train\) \[1/1\]  lr: ', log.read_text())
