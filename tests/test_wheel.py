@@ -79,6 +79,7 @@ def test_the_wheel_carries_configs_tools_and_index(installed):
         assert files(carried / folder) == files(ROOT / folder)
     index = (ROOT / 'model-index.yml').read_text()
     assert (carried / 'model-index.yml').read_text() == index
+    assert os.access(carried / 'tools' / 'dist_train.sh', os.X_OK)
 
 
 def test_the_wheel_carries_the_data(installed):
