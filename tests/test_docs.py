@@ -220,7 +220,7 @@ def train_example(tiny_data, tiny_base, plain_dumps, tmp_path, monkeypatch):
         return record.logs, runner
 
     yield train
-    for name in ('suppression', 'last_layer'):
+    for name in ('suppression', 'last_layer', 'announce'):
         sys.modules.pop(name, None)
     METHODS.module_dict.pop('Suppression', None)
     OUR_HOOKS.module_dict.pop('LastLayerHook', None)
@@ -259,6 +259,39 @@ def test_own_trainable_part_runs_as_written(train_example):
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     last = {name for name in before if re.match(r'bbox_head\.cls_branches\.1\.', name)}
     assert moved and moved == last
+
+
+def test_task_hook_runs_as_written(train_example):
+    (source,) = (b.text for b in PYTHON if 'AnnounceTasks' in b.text)
+    lines = (
+        "custom_imports = dict(imports=['mmforget', 'announce'])\n"
+        "custom_hooks = [dict(type='mmforget.GroupSparseLoRAHook', rank=2),\n"
+        "                dict(type='AnnounceTasks')]\n"
+    )
+    _, runner = train_example('announce', source, lines, log_level='INFO')
+    (log,) = Path(runner.work_dir).rglob('*.log')
+    assert 'task_1 begins: bag, dress' in log.read_text()
+
+
+def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monkeypatch):
+    """The FAQ's lines on a file like those of mmengine's CheckpointHook."""
+    import pickle
+
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    (source,) = (b.text for b in PYTHON if 'epoch_12_plain.pth' in b.text)
+    monkeypatch.chdir(tmp_path)
+    weights = {'layer.weight': torch.arange(4.0)}
+    hub = {'log_scalars': {'train/loss': HistoryBuffer([1.0, 2.0], [1, 1])}}
+    meta = {'epoch': 12, 'dataset_meta': {'classes': ('bag', 'dress')}}
+    torch.save({'meta': meta, 'state_dict': weights, 'message_hub': hub}, 'epoch_12.pth')
+    with pytest.raises(pickle.UnpicklingError, match='HistoryBuffer'):
+        torch.load('epoch_12.pth', weights_only=True)
+    exec(compile(source, 'faq.md', 'exec'), {})
+    plain = torch.load('epoch_12_plain.pth', weights_only=True)
+    assert torch.equal(plain['state_dict']['layer.weight'], weights['layer.weight'])
+    assert plain['meta']['dataset_meta'] == meta['dataset_meta']
 
 
 # Slow: commands are run.

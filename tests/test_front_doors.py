@@ -139,20 +139,35 @@ def test_what_comes_out_is_the_stock_detector(coco, forgotten):
     assert moved and all(re.search(r'\.ffn\.layers\..*weight$', name) for name in moved)
 
 
-def test_mmdets_test_script_reads_it_with_nothing_of_ours(coco, forgotten):
-    """Python is told not to find mmforget, so that no line of it can take part."""
-    blocker = coco / 'blocker'
-    blocker.mkdir()
-    (blocker / 'mmforget.py').write_text("raise ImportError('mmforget is not installed here')\n")
+@pytest.fixture(scope='module')
+def without_mmforget(tmp_path_factory):
+    """A path on which mmforget is not to be had, so that no line of it can take part."""
+    folder = tmp_path_factory.mktemp('blocker')
+    (folder / 'mmforget.py').write_text("raise ImportError('mmforget is not installed here')\n")
+    return str(folder)
+
+
+def test_mmdets_test_script_reads_it_with_nothing_of_ours(coco, forgotten, without_mmforget):
     printed = run(
         MIM / 'tools' / 'test.py',
         *(STOCK, forgotten / 'task_2.pth', '--work-dir', 'work_dirs/test'),
         cwd=coco,
-        path=str(blocker),
+        path=without_mmforget,
     )
     assert 'Load checkpoint' in printed and 'task_2.pth' in printed
     assert 'unexpected key' not in printed and 'missing keys' not in printed
     assert re.search(r'coco/bbox_mAP: -?\d\.\d+', printed)
+
+
+def test_mmdets_inference_reads_it_as_the_docs_show(coco, forgotten, without_mmforget):
+    page = (ROOT / 'docs' / 'get_started.md').read_text()
+    (code,) = re.findall(r'```python\n([^`]*inference_detector[^`]*)```', page)
+    code = code.replace('deformable-detr_r50_16xb2-50e_coco.py', str(STOCK))
+    code = code.replace('task_3.pth', str(forgotten / 'task_2.pth'))
+    code = code.replace('street.jpg', 'data/coco/val2017/000000000101.jpg')
+    script = coco / 'inference.py'
+    script.write_text(code + 'print(len(result.pred_instances.scores), "scores")\n')
+    assert '100 scores' in run(script, cwd=coco, path=without_mmforget)
 
 
 def timeless(work_dir):
