@@ -14,9 +14,9 @@ from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
-# MMEngine looks for a package's configs in `<package>/.mim`.
+# MMEngine and mim look for these in `<package>/.mim`.
 MIM_FOLDERS = ('configs', 'tools')
-MIM_INDEX = 'Import: []\n'
+MIM_INDEX = 'model-index.yml'
 
 
 def read(name: str) -> str:
@@ -42,10 +42,10 @@ def unpinned(name: str) -> list[str]:
 
 
 class BuildWithConfigs(build_py):
-    """Puts configs and tools into the wheel, as ``mmforget/.mim``."""
+    """Puts configs, tools and model-index.yml into the wheel, as ``mmforget/.mim``."""
 
     def run(self) -> None:
-        """Builds the package, then adds the folders."""
+        """Builds the package, then adds the folders and the index."""
         super().run()
         if self.editable_mode:
             return
@@ -56,22 +56,21 @@ class BuildWithConfigs(build_py):
                 ignore = shutil.ignore_patterns('__pycache__', '*.pyc')
                 shutil.copytree(ROOT / folder, target / folder, ignore=ignore)
         target.mkdir(parents=True, exist_ok=True)
-        (target / 'model-index.yml').write_text(MIM_INDEX)
+        shutil.copyfile(ROOT / MIM_INDEX, target / MIM_INDEX)
 
 
 class EditableWithConfigs(editable_wheel):
-    """Links configs and tools into the working tree's ``mmforget/.mim``."""
+    """Links configs, tools and model-index.yml into the working tree's ``mmforget/.mim``."""
 
     def run(self) -> None:
         """Makes the links and tells MMEngine where the package is, then installs."""
         target = ROOT / 'mmforget' / '.mim'
         target.mkdir(exist_ok=True)
-        for folder in MIM_FOLDERS:
-            link = target / folder
-            if not link.exists() and (ROOT / folder).is_dir():
+        for name in (*MIM_FOLDERS, MIM_INDEX):
+            link = target / name
+            if not link.is_symlink():
                 link.unlink(missing_ok=True)
-                link.symlink_to(Path('..', '..', folder), target_is_directory=True)
-        (target / 'model-index.yml').write_text(MIM_INDEX)
+                link.symlink_to(Path('..', '..', name), target_is_directory=name in MIM_FOLDERS)
         # MMEngine takes a package to lie beside its metadata, which is wrong for an editable
         # install, unless the first line of top_level.txt says otherwise.
         if self.dist_info_dir is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor
@@ -73,7 +74,7 @@ class ForgettingScenario:
                 if name not in classes:
                     raise ValueError(
                         f'scenario.tasks[{index}] names the class {name!r}, which the detector '
-                        f'does not know. Its classes are: {", ".join(classes)}.'
+                        f'does not know.{_nearest(name, classes)}'
                     )
                 if name in first_task:
                     raise ValueError(
@@ -91,6 +92,15 @@ class ForgettingScenario:
                 )
             tasks.append(ForgettingTask(index, tuple(request), retained, forgotten))
         return cls(classes, tuple(tasks))
+
+
+def _nearest(name: object, classes: Sequence[str], listed: int = 100) -> str:
+    """Which of the classes may have been meant, and which there are."""
+    folded = {known.casefold(): known for known in classes}
+    close = get_close_matches(str(name).casefold(), folded, n=3)
+    meant = f' Did you mean {" or ".join(repr(folded[key]) for key in close)}?' if close else ''
+    more = f', ... and {len(classes) - listed} more' if len(classes) > listed else ''
+    return f'{meant} Its classes are: {", ".join(classes[:listed])}{more}.'
 
 
 @dataclass

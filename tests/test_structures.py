@@ -48,6 +48,26 @@ def test_impossible_scenarios(requests, message):
 
 
 @pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('Dog', "the class 'Dog', which the detector does not know. Did you mean 'dog'"),
+        ('foxx', "Did you mean 'fox'"),
+        ('coat', "Did you mean 'cat'"),
+        ('zebra', 'does not know. Its classes are: cat, dog, cow, owl, fox'),
+        (3, r'tasks\[0\] names the class 3, which the detector does not know. Its classes'),
+    ],
+)
+def test_unknown_classes_name_the_nearest(name, message):
+    with pytest.raises(ValueError, match=message):
+        ForgettingScenario.from_requests([[name]], CLASSES)
+
+
+def test_a_long_label_map_is_cut():
+    with pytest.raises(ValueError, match="mean 'c107'.*: c0, c1, .*, c99, ... and 1103 more"):
+        ForgettingScenario.from_requests([['C107']], [f'c{i}' for i in range(1203)])
+
+
+@pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         ({}, 'give exactly one'),

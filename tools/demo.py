@@ -2,6 +2,7 @@
 
     python tools/demo.py              # retain stream: 10 % of the training images
     python tools/demo.py --few-shot   # retain stream: 64 images
+    python tools/demo.py --cfg-options train_cfg.max_steps=20
 
 Three runs, the last two as controls with the same steps: GS-LoRA with groups that must earn their
 life; the same groups trained on the retain stream alone (β = 0); as many random groups.
@@ -15,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmforget.engine.results import read_results
@@ -53,15 +54,20 @@ def living_groups(results: dict[str, Any]) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--few-shot', action='store_true', help='64 retain images, not 10 %%')
-    parser.add_argument('--work-dir', type=Path, default=None)
-    parser.add_argument('--seed', type=int, default=None)
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo or demo-fewshot')
+    parser.add_argument('--seed', type=int, help="default: the config's")
     parser.add_argument('--no-controls', action='store_true', help='the first run alone')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings of the config, KEY=VALUE'
+    )
     args = parser.parse_args()
     warnings.filterwarnings('ignore')
     logging.disable(logging.WARNING)
     start = time.perf_counter()
     config = Config.fromfile(ROOT / 'configs' / 'garments' / CONFIGS[args.few_shot])
-    work_dir = args.work_dir or ROOT / 'work_dirs' / ('demo-fewshot' if args.few_shot else 'demo')
+    config.merge_from_dict(args.cfg_options or {})
+    # Where the command is given, as mmdet's scripts do: ROOT may lie in an installed package.
+    work_dir = args.work_dir or Path('work_dirs') / ('demo-fewshot' if args.few_shot else 'demo')
     if args.seed is not None:
         config.randomness = dict(seed=args.seed)
     cache = TrunkCache(config.train_cfg.trunk_cache_mb * 2**20)

@@ -4,7 +4,7 @@ Needs torch and safetensors only.
 """
 
 from .groups import AdapterGroup, group_penalty, make_groups, proximal_step, zero_
-from .injection import block_of, find_targets, inject, remove, remove_one
+from .injection import block_of, check_injection, find_targets, inject, remove, remove_one
 from .io import (
     AdapterState,
     adapter_state,
@@ -23,6 +23,7 @@ __all__ = [
     'adapter_state',
     'apply_adapters',
     'block_of',
+    'check_injection',
     'concatenate',
     'disable_adapters',
     'find_targets',

@@ -126,10 +126,7 @@ def inject(
             another module (folding the adapter would change that module as well). Nothing is
             changed then.
     """
-    layers = find_targets(model, targets)
-    for name, layer in layers.items():
-        check_rank(rank, layer.in_features, layer.out_features, name)
-    check_untied(model, layers)
+    layers = check_injection(model, targets, rank)
     adapters = {
         name: LoRALinear.from_linear(layer, rank, alpha, layer_generator(seed, name))
         for name, layer in layers.items()
@@ -140,6 +137,29 @@ def inject(
         adapter.lora_B.requires_grad_(True)
         _replace(model, layers[name], adapter)
     return adapters
+
+
+def check_injection(
+    model: nn.Module, targets: str | Sequence[str], rank: int
+) -> dict[str, nn.Linear]:
+    """Find the target layers and check that :func:`inject` can put adapters on them.
+
+    Args:
+        model: Read only.
+        targets: See :func:`find_targets`.
+        rank: Rank of every adapter.
+
+    Returns:
+        Path -> layer, in model order.
+
+    Raises:
+        ValueError: As :func:`inject`.
+    """
+    layers = find_targets(model, targets)
+    for name, layer in layers.items():
+        check_rank(rank, layer.in_features, layer.out_features, name)
+    check_untied(model, layers)
+    return layers
 
 
 def layer_generator(seed: int, name: str) -> torch.Generator:

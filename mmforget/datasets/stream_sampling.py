@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from mmforget.datasets.stream_seeds import Purpose, permutation, seed_sequence
 from mmforget.datasets.stream_source import StreamSource, check_label_map
-from mmforget.structures import StreamSampling
+from mmforget.structures import ForgettingScenario, StreamSampling
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,30 @@ def class_index(dataset: Any) -> StreamIndex:
         for name, found in zip(source.classes, images, strict=True)
     }
     return StreamIndex(source.classes, images_of, len(source), source.ann_file)
+
+
+def check_forget_classes(index: StreamIndex, scenario: ForgettingScenario) -> None:
+    """Checks that there is an image of every class that is to be forgotten.
+
+    Args:
+        index: Result of ``class_index``.
+        scenario: The tasks.
+
+    Raises:
+        ValueError: A class without images. It would stay known, while the results tell of a task
+            that was done.
+    """
+    for task in scenario.tasks:
+        for name in task.classes:
+            if not len(index.images_of[name]):
+                found = [known for known in index.classes if len(index.images_of[known])]
+                raise ValueError(
+                    f'scenario.tasks[{task.index}] names the class {name!r}, of which '
+                    f'{index.ann_file} holds no image. Expected at least one image with an '
+                    'annotation of each class to forget. Take the class out of the task, or set '
+                    'train_dataloader.dataset to data that show it. Classes with images: '
+                    f'{", ".join(found) or "none"}.'
+                )
 
 
 def sample_images(

@@ -116,15 +116,16 @@ def check_label_map(source: StreamSource) -> None:
     """
     for part in source.parts:
         cat_ids = getattr(part, 'cat_ids', None)
-        if not cat_ids:
+        if cat_ids is None:
             continue
         names = _category_names(part)
         if len(cat_ids) != len(source.classes):
             missing = sorted(set(source.classes) - set((names or {}).values()))
             raise ValueError(
                 f'{part.ann_file!r} holds {len(cat_ids)} of the {len(source.classes)} classes of '
-                f'the label map (missing: {", ".join(missing) or "unknown"}), so that '
-                f'{type(part).__name__} renumbers the labels. List all classes in the '
+                f'the label map (missing: {", ".join(missing) or "unknown"}; the file names '
+                f'{", ".join((names or {}).values()) or "none"}), so that {type(part).__name__} '
+                'renumbers the labels. List all classes in the '
                 "file's categories, in the order of metainfo.classes; they may lack annotations."
             )
         if names is None:

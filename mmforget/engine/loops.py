@@ -19,8 +19,10 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from mmforget.adapters import concatenate, load_adapters, save_adapters
+from mmforget.datasets.annotation_checks import check_categories, checked_boxes
+from mmforget.datasets.image_checks import check_stream_images, check_validation_images
 from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
-from mmforget.datasets.stream_sampling import class_index, sample_images
+from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
 from mmforget.engine.checkpoints import (
     RESUME_FILE,
@@ -29,16 +31,19 @@ from mmforget.engine.checkpoints import (
     save_resume_checkpoint,
     unpack_message_hub,
 )
+from mmforget.engine.finite import check_finite, check_weights, matching_explained
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
 from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers
-from mmforget.engine.step import ForgettingStep, check_finite
+from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
+from mmforget.engine.work_dir import check_writable, other_run
 from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
+from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
 from mmforget.taps import TrunkCache, build_tap
@@ -101,13 +106,17 @@ class ContinualForgettingLoop(BaseLoop):
                 'ContinualForgettingLoop runs in one process for now; start it without a launcher.'
             )
         self.method_config = dict(method)
-        build_method(self.method_config)  # Errors in the arguments show before any work.
+        method = build_method(self.method_config)  # Errors in arguments show before any work.
+        check_writable(runner.work_dir)
         self.samplings = _read_samplings(scenario)
         # The runner builds these for the detector before injection and forgets the configs.
         self.optimizer_config = copy.deepcopy(runner.optim_wrapper)
         self.scheduler_config = copy.deepcopy(runner.param_schedulers)
         self.dataloader_config = copy.deepcopy(dict(dataloader))
-        super().__init__(runner, dataloader)
+        for config in (dataloader, runner._val_dataloader):
+            check_categories(config.get('dataset') if isinstance(config, Mapping) else None)
+        with checked_boxes():
+            super().__init__(runner, dataloader)
         self.scenario = ForgettingScenario.from_requests(
             scenario['tasks'], self.dataloader.dataset.metainfo['classes']
         )
@@ -130,13 +139,32 @@ class ContinualForgettingLoop(BaseLoop):
         self._weights_loaded = False
         self._resumed = False
         self._live: tuple[ForgettingMethod, TrainablePart] | None = None
-        for task in self.scenario.tasks:
-            for name in _STREAMS:
-                self._sample(task, name)  # A task without images shows before any work.
+        self._check_parts(method)
         _forget_pretrained_backbone(runner)
         _log_by_iteration(runner)
         runner.register_hook(LoopStateHook())
         runner.register_hook(ProgressHook())
+
+    def _check_parts(self, method: ForgettingMethod) -> None:
+        """What would fail in one of the tasks fails here, before any work."""
+        model, work_dir = self.runner.model, self.runner.work_dir
+        method.check(self.scenario)
+        self.trainable_hook.build().check(model, self.scenario)
+        missing = method.needs - (tap := build_tap(model)).fields
+        if missing:
+            raise RuntimeError(
+                f'{type(method).__name__} needs {sorted(missing)}, which {type(tap).__name__} '
+                f'cannot give for {type(model).__name__}.'
+            )
+        check_forget_classes(self.index, self.scenario)
+        images = {
+            i for t in self.scenario.tasks for name in _STREAMS for i in self._sample(t, name)
+        }
+        check_stream_images(self.dataloader.dataset, sorted(images))
+        if not self.runner._resume and (found := other_run(work_dir, self._identity())):
+            self.runner.logger.warning(
+                f'{work_dir} holds a {found}: it is overwritten. --resume would go on with it.'
+            )
 
     @cached_property
     def config_text(self) -> str:
@@ -192,9 +220,13 @@ class ContinualForgettingLoop(BaseLoop):
         Args:
             checkpoint: Changed in place: the message hub becomes what MMEngine expects.
         """
+        if self.runner._resume and isinstance(checkpoint, Mapping):
+            self._restore_state(checkpoint)
+        check_fit(self.runner.model, checkpoint, self.runner._load_from or RESUME_FILE)
         self._weights_loaded = True
-        if not self.runner._resume:
-            return
+
+    def _restore_state(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on where a checkpoint of this loop was written."""
         state = checkpoint.get('meta', {}).get('mmforget')
         if state is None:
             raise ValueError(
@@ -244,6 +276,7 @@ class ContinualForgettingLoop(BaseLoop):
         if self.runner.val_loop is None:
             self.runner.logger.warning('No val_cfg is given: forgetting is not measured.')
             return None
+        check_validation_images(self.runner.val_loop.dataloader.dataset)
         for metric in self.runner.val_loop.evaluator.metrics:
             if isinstance(metric, ForgettingCocoMetric):
                 metric.begin(self.scenario, self.base)
@@ -301,9 +334,11 @@ class ContinualForgettingLoop(BaseLoop):
                 break
             self._run_step(task, step, batch)
             if self._checkpoint_due():
+                check_weights(runner.model, task.name, self.task_step)
                 self._save_resume(
                     trainable.structure(), method.state_dict(), time.perf_counter() - start
                 )
+        check_weights(runner.model, task.name, self.task_step)
         method.after_task()
         row = ResultsRow(
             task=task.index + 1,
@@ -331,12 +366,6 @@ class ContinualForgettingLoop(BaseLoop):
     def _prepare_step(self, method: ForgettingMethod, trainable: TrainablePart) -> ForgettingStep:
         model = self.runner.model
         step = ForgettingStep(model, build_tap(model, self.trunk_cache), method, trainable)
-        missing = method.needs - step.tap.fields
-        if missing:
-            raise RuntimeError(
-                f'{type(method).__name__} needs {sorted(missing)}, which '
-                f'{type(step.tap).__name__} cannot give for {type(model).__name__}.'
-            )
         step.train()
         return step
 
@@ -376,7 +405,10 @@ class ContinualForgettingLoop(BaseLoop):
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
         seed_step(runner.seed, task.index, self.task_step)
-        with runner.optim_wrapper.optim_context(step):
+        with (
+            runner.optim_wrapper.optim_context(step),
+            matching_explained(runner.model, task.name, self.task_step),
+        ):
             losses = step(batch, self.task_step)
         total, log_vars = runner.model.parse_losses(losses)
         check_finite(total, log_vars, task.name, self.task_step)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -84,18 +83,3 @@ class ForgettingStep(nn.Module):
         if penalty is not None:
             losses['loss_sparsity'] = penalty
         return losses
-
-
-def check_finite(total: Tensor, log_vars: Mapping[str, float], task: str, step: int) -> None:
-    """Stops before a broken step reaches the weights.
-
-    Raises:
-        FloatingPointError: The objective is not finite; the message names the terms.
-    """
-    if torch.isfinite(total):
-        return
-    terms = ', '.join(f'{k}={float(v):.4g}' for k, v in log_vars.items())
-    raise FloatingPointError(
-        f'The objective is {float(total)} in {task}, step {step} ({terms}). Lower the learning '
-        'rate or the forget weight; the last checkpoint is untouched.'
-    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mmforget.structures import ForgettingTask, StreamOutput
+from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 from mmforget.taps import StreamOptions
 
 FORGET, RETAIN = 'forget', 'retain'
@@ -21,6 +21,9 @@ class ForgettingMethod:
     """
 
     needs: frozenset[str] = frozenset({'losses'})
+
+    def check(self, scenario: ForgettingScenario) -> None:
+        """Called before any work: raises where the arguments do not fit the tasks."""
 
     def before_task(self, task: ForgettingTask, detector: Any) -> None:
         """Called before a task's first step, after injection: snapshots, prototypes."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmforget.methods.base import FORGET, ForgettingMethod
 from mmforget.registry import METHODS
-from mmforget.structures import ForgettingTask, StreamOutput
+from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 from mmforget.taps import StreamOptions
 
 
@@ -69,15 +69,22 @@ class GSLoRA(ForgettingMethod):
         self.auxiliary = auxiliary
         self.forget_weight = weights[0]
 
+    def check(self, scenario: ForgettingScenario) -> None:
+        for task in scenario.tasks:
+            self._forget_weight(task)
+
     def before_task(self, task: ForgettingTask, detector: Any) -> None:
+        self.forget_weight = self._forget_weight(task)
+
+    def _forget_weight(self, task: ForgettingTask) -> float:
         if len(self.forget_weights) == 1:
-            return
+            return self.forget_weights[0]
         if task.index >= len(self.forget_weights):
             raise ValueError(
                 f'GSLoRA got {len(self.forget_weights)} forget weights, but the scenario has a '
                 f'task number {task.index + 1}. Give one number, or one per task.'
             )
-        self.forget_weight = self.forget_weights[task.index]
+        return self.forget_weights[task.index]
 
     def stream_options(self, stream: str) -> StreamOptions:
         forget = stream == FORGET

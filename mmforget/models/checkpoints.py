@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 SCHEME = 'mmforget://'
 _PACKAGED = Path(__file__).parent / 'data'
+# What torch says of a file that is cut off, or of another kind of zip or pickle.
+_BROKEN_FILE = ('PytorchStreamReader', 'EOF', 'corrupt', 'Ran out of input')
 _CONVERTERS = {
     'mobilenetv2_imagenet': 'python tools/model_converters/mobilenetv2_imagenet.py',
 }
@@ -89,19 +92,46 @@ def load_local_checkpoint(filename: str, map_location: Any = None) -> dict[str, 
 
     Raises:
         FileNotFoundError: There is no such file.
+        ValueError: The file is no checkpoint, or not a whole one.
         RuntimeError: The file holds objects that are not plain data.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'{filename} can not be found.')
     if path.suffix == '.safetensors':
-        return {'state_dict': load_file(path), 'meta': {}}
+        try:
+            return {'state_dict': load_file(path), 'meta': {}}
+        except SafetensorError as error:
+            raise _no_checkpoint(path, 'a safetensors file', error) from error
     with torch.serialization.safe_globals(_mmengine_globals()):
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
+        except (EOFError, pickle.UnpicklingError, RuntimeError) as error:
+            if not _may_be_pickled(path) or any(text in str(error) for text in _BROKEN_FILE):
+                raise _no_checkpoint(path, 'a file that torch.save wrote', error) from error
+            if not isinstance(error, pickle.UnpicklingError):
+                raise
             raise RuntimeError(
                 f'{filename} holds objects that are not plain data, which could run code when '
                 'loaded, so mmforget does not load it. Load it once where you trust it and save '
                 f"its 'state_dict' alone. Torch says: {str(error).splitlines()[0]}"
             ) from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open('rb') as file:
+        return file.read(24)
+
+
+def _may_be_pickled(path: Path) -> bool:
+    """Whether the file begins as torch's archives (zip) or its older files (pickle) do."""
+    return _first_bytes(path).startswith((b'PK', b'\x80'))
+
+
+def _no_checkpoint(path: Path, expected: str, error: Exception) -> ValueError:
+    return ValueError(
+        f'{path} is no checkpoint, or not a whole one: it has {path.stat().st_size} bytes and '
+        f'begins with {_first_bytes(path)!r}; expected {expected}. Fetch or copy it again (a web '
+        "page or a Git LFS pointer may have been saved in the file's place). The loader says: "
+        f'{str(error).partition(chr(10))[0] or type(error).__name__}'
+    )

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mmforget.structures import ForgettingTask
+from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable.sparsity import TrialPlan
 
 
@@ -18,6 +18,14 @@ class TrainablePart:
     """
 
     group_names: Sequence[str] = ()
+
+    def check(self, model: nn.Module, scenario: ForgettingScenario) -> None:
+        """Called before any work: raises what ``inject`` would raise in one of the tasks.
+
+        Args:
+            model: The plain detector, which stays as it is.
+            scenario: All tasks.
+        """
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         """Freezes the model and makes this part trainable; the outputs must not change.

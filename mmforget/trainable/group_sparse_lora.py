@@ -1,5 +1,6 @@
 """Group-sparse LoRA as a trainable part (arXiv 2403.11530, section 4)."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,14 @@ from mmforget.adapters import (
     AdapterGroup,
     LoRALinear,
     adapter_state,
+    check_injection,
     inject,
     make_groups,
     remove,
     remove_one,
     save_adapters,
 )
-from mmforget.structures import ForgettingTask
+from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
 from mmforget.trainable.sparsity import GroupPenalty, Sparsity, TrialPlan, build_sparsity
 
@@ -54,6 +56,16 @@ class GroupSparseLoRA(TrainablePart):
         self.adapters: dict[str, LoRALinear] = {}
         self.groups: dict[str, AdapterGroup] = {}
         self.group_names: list[str] = []
+
+    def check(self, model: nn.Module, scenario: ForgettingScenario) -> None:
+        # Copies, since an adapter freezes the weight that it is given.
+        adapters = {
+            name: LoRALinear(copy.deepcopy(layer), self.rank, self.alpha)
+            for name, layer in check_injection(model, self.targets, self.rank).items()
+        }
+        groups = make_groups(adapters, self.group_by)
+        for task in scenario.tasks:
+            self.sparsity.before_task(groups, task, seed=0)
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         self.model, self._task_and_seed = model, (task, seed)

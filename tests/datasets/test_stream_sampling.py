@@ -10,8 +10,13 @@ import pytest
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 from mmforget.datasets import stream_sampling
-from mmforget.datasets.stream_sampling import StreamIndex, class_index, sample_images
-from mmforget.structures import StreamSampling
+from mmforget.datasets.stream_sampling import (
+    StreamIndex,
+    check_forget_classes,
+    class_index,
+    sample_images,
+)
+from mmforget.structures import ForgettingScenario, StreamSampling
 
 
 def make_index(counts, num_images=400, seed=0):
@@ -74,6 +79,10 @@ def test_multi_image_wrapper_is_refused(dataset):
     [
         (('dog', 'cat', 'cow', 'owl'), "Label 0 is 'dog' in metainfo.classes but 'cat' in"),
         (('cat', 'dog', 'cow', 'owl', 'fox'), '4 of the 5 classes.*missing: fox'),
+        (
+            ('bat', 'fox'),
+            '0 of the 2 classes.*missing: bat, fox; the file names cat, dog, cow, owl',
+        ),
     ],
 )
 def test_label_map_that_would_rename_classes(make_dataset, classes, message):
@@ -130,6 +139,18 @@ def test_absent_class_warns(warnings):
     assert len(sample_images(index, ['a', 'b'], StreamSampling(images=2), 1, 0, 'f')) == 2
     assert len(warnings) == 1
     assert 'no image of b' in warnings[0]
+
+
+def test_a_class_to_forget_needs_an_image(dataset):
+    """One image is enough, and a retained class may have none."""
+    index = class_index(dataset)
+    check_forget_classes(index, ForgettingScenario.from_requests([['cat'], ['cow']], index.classes))
+    scenario = ForgettingScenario.from_requests([['cat'], ['dog', 'owl']], index.classes)
+    message = (
+        r"tasks\[1\] names the class 'owl', of which .*ann.json holds no image.*cat, dog, cow\."
+    )
+    with pytest.raises(ValueError, match=message):
+        check_forget_classes(index, scenario)
 
 
 def test_draw_depends_on_seed_task_and_stream_only():

@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 
 from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.gs_lora import GSLoRA
-from mmforget.structures import ForgettingTask, StreamOutput
+from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 
 
 def stream(**losses):
@@ -107,6 +107,16 @@ def test_one_weight_per_task():
         assert total(terms).item() == pytest.approx(1.3 + beta * 11, rel=1e-6)
     with pytest.raises(ValueError, match='2 forget weights.*task number 3'):
         method.before_task(task(2), None)
+
+
+def test_forget_weights_are_counted_before_any_work():
+    scenario = ForgettingScenario.from_requests(
+        [['cat'], ['dog'], ['cow']], ('cat', 'dog', 'cow', 'owl')
+    )
+    for fitting in (0.1, [0.1], [0.1, 0.2, 0.3]):
+        GSLoRA(forget_weight=fitting).check(scenario)
+    with pytest.raises(ValueError, match='2 forget weights.*task number 3.*one per task'):
+        GSLoRA(forget_weight=[0.1, 0.4]).check(scenario)
 
 
 def test_what_it_asks_of_the_streams():

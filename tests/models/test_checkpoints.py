@@ -137,3 +137,42 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, legacy):
     assert not trace.exists()
     torch.load(tmp_path / 'evil.pth', weights_only=False)
     assert trace.exists(), 'the file is as evil as it claims'
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('page.pth', b'<!DOCTYPE html>', "15 bytes and begins with b'<!DOCTYPE html>'.*torch.save"),
+        ('pointer.pth', b'version https://git-lfs', 'pointer.pth is no checkpoint.*Git LFS'),
+        ('empty.pth', b'', r"empty.pth is no checkpoint.*0 bytes and begins with b''"),
+        ('book.pth', b'PK\x03\x04 and more', 'book.pth is no checkpoint, or not a whole one'),
+        ('page.safetensors', b'<!DOCTYPE html>', 'expected a safetensors file.*again'),
+        ('empty.safetensors', b'', 'expected a safetensors file'),
+    ],
+)
+def test_a_file_that_is_no_checkpoint(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / name)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_a_checkpoint_that_was_not_copied_to_its_end(tmp_path, legacy):
+    path = tmp_path / 'cut.pth'
+    content = {'state_dict': {'x': torch.ones(1000)}, 'meta': {}}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    assert torch.equal(load(path)['state_dict']['x'], torch.ones(1000))
+    cut(path)
+    with pytest.raises(ValueError, match='cut.pth is no checkpoint, or not a whole one'):
+        load(path)
+
+
+def test_a_safetensors_file_that_was_not_copied_to_its_end(tmp_path):
+    save_file({'x': torch.ones(1000)}, tmp_path / 'cut.safetensors')
+    cut(tmp_path / 'cut.safetensors')
+    with pytest.raises(ValueError, match='cut.safetensors is no checkpoint, or not a whole one'):
+        load(tmp_path / 'cut.safetensors')

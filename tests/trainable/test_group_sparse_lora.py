@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmforget.adapters import LoRALinear, load_adapters, load_extra
-from mmforget.structures import ForgettingTask
+from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable import GroupSparseLoRA, drop_from_optimizer
 
 BLOCKS = ['encoder.layers.0', 'encoder.layers.1', 'decoder.layers.0', 'decoder.layers.1']
@@ -193,3 +193,41 @@ def test_nothing_to_adapt_is_an_error(model):
 def test_wrong_sparsities_show_before_any_work(sparsity, named):
     with pytest.raises(ValueError, match=named):
         GroupSparseLoRA(sparsity=sparsity)
+
+
+SCENARIO = ForgettingScenario.from_requests([['bag'], ['coat']], ('bag', 'coat', 'dress'))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            {'rank': 0},
+            r"rank=0 .*layer 'encoder.layers.0.ffn.layers.0.0'.*whole number from 1 to 16",
+        ),
+        (
+            {'rank': 17},
+            r'rank=17 .*\(32, 16\): expected a whole number from 1 to 16. Choose a smaller',
+        ),
+        ({'targets': 'fnn'}, "'fnn' matches no layer"),
+        ({'group_by': 'layer'}, "by='layer'"),
+        ({'sparsity': {'type': 'ChosenGroups', 'groups': ['encoder']}}, r"names \['encoder'\]"),
+        ({'sparsity': {'type': 'ChosenGroups', 'groups': [BLOCKS, ['x']]}}, r"names \['x'\]"),
+        ({'sparsity': {'type': 'RandomGroups', 'number': 5}}, 'number=5, but there are 4'),
+    ],
+)
+def test_what_would_fail_in_a_task_is_found_by_a_check(model, arguments, message):
+    """Also what would fail in a later task; the model stays as it was."""
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    part = GroupSparseLoRA(**{'rank': 2, **arguments})
+    with pytest.raises(ValueError, match=message):
+        part.check(model, SCENARIO)
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+
+
+def test_a_check_leaves_the_model_alone(model):
+    before = {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}
+    part = GroupSparseLoRA(rank=16, sparsity={'type': 'RandomGroups', 'number': [4, 1]})
+    part.check(model, SCENARIO)
+    assert {name: (id(p), p.requires_grad) for name, p in model.named_parameters()} == before
+    assert not part.adapters and not part.groups

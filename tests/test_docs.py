@@ -1,0 +1,349 @@
+"""README and docs: commands exist, Python compiles, worked examples run."""
+
+import ast
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmforget.engine import GroupSparseLoRAHook
+from mmforget.methods.gs_lora import GSLoRA
+from mmforget.registry import HOOKS as OUR_HOOKS
+from mmforget.registry import METHODS
+from mmforget.structures import StreamSampling
+from mmforget.trainable.sparsity import SPARSITIES, build_sparsity
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md')),
+    *sorted((ROOT / 'docs').glob('*.md')),
+    *sorted((ROOT / 'configs').rglob('README.md')),
+]
+FENCE = re.compile(r'^```([^\n]*)\n(.*?)^```', re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    language: str
+    text: str
+
+    def __str__(self):
+        return f'{self.page.relative_to(ROOT)}:{self.text.strip().splitlines()[0][:40]}'
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line that a page names."""
+
+    page: Path
+    text: str
+
+    @property
+    def words(self):
+        return shlex.split(self.text.split('  #')[0])
+
+    def __str__(self):
+        return f'{self.page.relative_to(ROOT)}:{self.text[:60]}'
+
+
+def blocks_of(page):
+    return [Block(page, info.strip(), text) for info, text in FENCE.findall(page.read_text())]
+
+
+def commands_of(page):
+    """Lines of fenced and indented blocks, and inline code, that begin as a command of ours."""
+    text = page.read_text()
+    fenced = '\n'.join(block for _, block in FENCE.findall(text)).replace('\\\n', ' ')
+    prose = FENCE.sub('', text)
+    indented = [line[4:] for line in prose.splitlines() if line.startswith('    ')]
+    inline = re.findall(r'`([^`\n]+)`', prose)
+    candidates = [*fenced.splitlines(), *indented, *inline]
+    ours = re.compile(r'(?:\w+=\S+ )*(?:make [\w-]+|python tools/|tools/\S+\.sh )')
+    return [Command(page, text.strip()) for text in candidates if ours.match(text.strip())]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands_of(page)))
+SCRIPTS = sorted({c.words[1] for c in COMMANDS if c.words[0] == 'python'})
+PYTHON = [block for block in BLOCKS if block.language == 'python']
+SHELL = [block for block in BLOCKS if block.language == 'bash run']
+
+
+def test_there_is_something_to_test():
+    assert len(COMMANDS) > 8 and len(PYTHON) > 10 and SHELL
+    assert {'tools/demo.py', 'tools/train.py', 'tools/test.py'} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=str)
+def test_command_exists(command):
+    words = [word for word in command.words if not re.fullmatch(r'[A-Z_]+=\S+', word)]
+    if words[0] == 'make':
+        targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+        named = [word for word in words[1:] if '=' not in word]
+        assert named and set(named) <= set(targets)
+    else:
+        assert (ROOT / words[words[0] == 'python']).is_file()
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_configs_that_are_named_exist(page):
+    for name in re.findall(r'\bconfigs/[\w./-]+\.(?:py|md)', page.read_text()):
+        assert (ROOT / name).is_file(), name
+
+
+def anchors(page):
+    """GitHub's: lower case, punctuation dropped, spaces to hyphens."""
+    titles = re.findall(r'^#+ (.+)$', FENCE.sub('', page.read_text()), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+        if link.startswith('http'):
+            continue
+        path, _, anchor = link.partition('#')
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize('block', PYTHON, ids=str)
+def test_python_compiles(block):
+    compile(block.text, str(block.page), 'exec')
+
+
+# What others' packages say; everything else that the FAQ quotes is ours.
+OF_OTHERS = {
+    "ModuleNotFoundError: No module named 'pkg_resources'",
+    "ModuleNotFoundError: No module named 'mmcv._ext'",
+    'undefined symbol: _ZN3c10...',
+    'import mmcv.ops',
+    'AssertionError: MMCV==2.2.0 is used but incompatible',
+    'Weights only load failed',
+    'HistoryBuffer',
+    'tools/test.py',
+    'implementation for device cuda:0 not found',
+}
+
+
+def test_errors_that_the_faq_quotes_are_raised():
+    """A heading quotes part of a message; a message that was reworded must be reworded there."""
+    sources = [*(ROOT / 'mmforget').rglob('*.py'), ROOT / 'tools' / 'train.py']
+    texts = [
+        node.value
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    faq = (ROOT / 'docs' / 'faq.md').read_text()
+    quoted = re.findall(r'`([^`]+)`', '\n'.join(re.findall(r'^### (.+)$', faq, re.MULTILINE)))
+    ours = [text for text in quoted if text not in OF_OTHERS and not text.startswith('mim ')]
+    assert len(ours) > 5
+    assert not [quote for quote in ours if not any(quote in text for text in texts)]
+
+
+def table_of(page, header):
+    """The first cells of the rows of the first table whose header begins like this."""
+    text = (ROOT / 'docs' / page).read_text()
+    rows = text[text.index(f'| {header}') :].split('\n\n')[0].splitlines()[2:]
+    return [row.split(' | ')[0].strip('| ') for row in rows]
+
+
+def names_of(page, header):
+    return {name for cell in table_of(page, header) for name in re.findall(r'`(\w+)`', cell)}
+
+
+def test_argument_tables_are_complete():
+    def of(function):
+        return set(inspect.signature(function).parameters) - {'self'}
+
+    assert names_of('method.md', 'argument') == of(GSLoRA.__init__)
+    assert names_of('scenario.md', 'key') == {field.name for field in fields(StreamSampling)}
+    assert names_of('trainable_part.md', 'argument') == of(GroupSparseLoRAHook.__init__)
+
+
+def test_sparsity_table_is_complete_and_builds():
+    cells = [cell.strip('`') for cell in table_of('trainable_part.md', '`sparsity=`')]
+    configs = [
+        eval(cell.replace('strength=,', 'strength=1.0,')) for cell in cells if 'dict(' in cell
+    ]
+    assert {config['type'] for config in configs} == set(SPARSITIES)
+    for config in configs:
+        build_sparsity(config)
+
+
+# The worked examples.
+
+
+class Record(Hook):
+    """Keeps what a run logs."""
+
+    def __init__(self):
+        self.logs = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.logs.append({name: float(value) for name, value in outputs.items()})
+
+
+@pytest.fixture
+def train_example(tiny_data, tiny_base, plain_dumps, tmp_path, monkeypatch):
+    """Trains the tiny detector, a user's module and config lines on top; returns log and model."""
+    from mmforget.testing import tiny_config
+
+    def train(module, source, lines, **overrides):
+        (tmp_path / f'{module}.py').write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        overrides |= {'load_from': str(tiny_base), 'train_cfg.scenario.tasks': [['bag', 'dress']]}
+        for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+            overrides[key] = None
+        tiny_config(tiny_data, tmp_path / 'work_dir', **overrides).dump(tmp_path / 'tiny.py')
+        (tmp_path / 'mine.py').write_text(f"_base_ = ['tiny.py']\n{lines}")
+        config = Config.fromfile(tmp_path / 'mine.py')
+        config.experiment_name = module
+        runner, record = Runner.from_cfg(config), Record()
+        runner.register_hook(record)
+        runner.train()
+        return record.logs, runner
+
+    yield train
+    for name in ('suppression', 'last_layer', 'announce'):
+        sys.modules.pop(name, None)
+    METHODS.module_dict.pop('Suppression', None)
+    OUR_HOOKS.module_dict.pop('LastLayerHook', None)
+    HOOKS.module_dict.pop('AnnounceTasks', None)
+
+
+def test_add_a_method_runs_as_written(train_example):
+    """The example's 30 lines and its config: the forgotten names' scores fall."""
+    source, lines = (b.text for b in PYTHON if b.page.name == 'add_a_method.md')
+    assert len(source.splitlines()) <= 40
+    logs, runner = train_example(
+        *('suppression', source, lines),
+        **{'train_cfg.max_steps': 12, 'optim_wrapper.optimizer.lr': 2e-2},
+    )
+    assert type(runner.train_loop).__name__ == 'ContinualForgettingLoop'
+    expected = {'loss', 'loss_retain_cls', 'loss_retain_bbox', 'loss_retain_iou'}
+    assert expected | {'loss_forget', 'forget_score'} == set(logs[0])
+    begin, end = logs[:3], logs[-3:]
+    assert sum(log['forget_score'] for log in end) < 0.5 * sum(log['forget_score'] for log in begin)
+
+
+def test_own_trainable_part_runs_as_written(train_example):
+    """The last class layer moves, nothing else does."""
+    import torch
+
+    (source,) = (
+        b.text for b in PYTHON if b.page.name == 'trainable_part.md' and 'LastLayer(' in b.text
+    )
+    lines = (
+        "custom_imports = dict(imports=['mmforget', 'last_layer'])\n"
+        "custom_hooks = [dict(type='mmforget.LastLayerHook')]\n"
+    )
+    _, runner = train_example('last_layer', source, lines)
+    before = torch.load(runner._load_from, weights_only=True)['state_dict']
+    after = torch.load(Path(runner.work_dir) / 'task_1.pth', weights_only=True)['state_dict']
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    last = {name for name in before if re.match(r'bbox_head\.cls_branches\.1\.', name)}
+    assert moved and moved == last
+
+
+def test_task_hook_runs_as_written(train_example):
+    (source,) = (b.text for b in PYTHON if 'AnnounceTasks' in b.text)
+    lines = (
+        "custom_imports = dict(imports=['mmforget', 'announce'])\n"
+        "custom_hooks = [dict(type='mmforget.GroupSparseLoRAHook', rank=2),\n"
+        "                dict(type='AnnounceTasks')]\n"
+    )
+    _, runner = train_example('announce', source, lines, log_level='INFO')
+    (log,) = Path(runner.work_dir).rglob('*.log')
+    assert 'task_1 begins: bag, dress' in log.read_text()
+
+
+def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monkeypatch):
+    """The FAQ's lines on a file like those of mmengine's CheckpointHook."""
+    import pickle
+
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    (source,) = (b.text for b in PYTHON if 'epoch_12_plain.pth' in b.text)
+    monkeypatch.chdir(tmp_path)
+    weights = {'layer.weight': torch.arange(4.0)}
+    hub = {'log_scalars': {'train/loss': HistoryBuffer([1.0, 2.0], [1, 1])}}
+    meta = {'epoch': 12, 'dataset_meta': {'classes': ('bag', 'dress')}}
+    torch.save({'meta': meta, 'state_dict': weights, 'message_hub': hub}, 'epoch_12.pth')
+    with pytest.raises(pickle.UnpicklingError, match='HistoryBuffer'):
+        torch.load('epoch_12.pth', weights_only=True)
+    exec(compile(source, 'faq.md', 'exec'), {})
+    plain = torch.load('epoch_12_plain.pth', weights_only=True)
+    assert torch.equal(plain['state_dict']['layer.weight'], weights['layer.weight'])
+    assert plain['meta']['dataset_meta'] == meta['dataset_meta']
+
+
+# Slow: commands are run.
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """A folder like a clone, in which ``python`` is the one of this test; runs lines of bash."""
+    for name in ('tools', 'configs', 'Makefile'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / 'bin').mkdir()
+    python = tmp_path / 'bin' / 'python'
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -W ignore "$@"\n')
+    python.chmod(0o755)
+
+    def run(text):
+        environment = {**os.environ, 'PATH': f'{python.parent}{os.pathsep}{os.environ["PATH"]}'}
+        environment['PYTHONPATH'] = str(ROOT)
+        environment.setdefault('MMFORGET_DATA', str(ROOT / 'data'))
+        result = subprocess.run(
+            ['bash', '-euo', 'pipefail', '-c', text],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout[-5000:]
+        return result.stdout
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_script_accepts_the_options_shown(script, shell):
+    helped = set(re.findall(r'--[\w-]+', shell(f'python {script} --help')))
+    for command in COMMANDS:
+        if command.words[:2] == ['python', script]:
+            shown = {word for word in command.words if word.startswith('--')}
+            assert shown <= helped, command.text
+
+
+@pytest.mark.slow
+def test_make_targets_can_be_made(shell):
+    """``make help`` for real; of the others what would be run."""
+    assert 'make demo' in shell('make help')
+    for name in sorted({c.words[1] for c in COMMANDS if c.words[0] == 'make'} - {'help'}):
+        assert shell(f'make -n {name}').strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('block', SHELL, ids=str)
+def test_shell_block_runs(block, shell):
+    shell(block.text)
