@@ -49,5 +49,5 @@ def figure_pixels(figure: Figure) -> np.ndarray:
 def encode_png(pixels: np.ndarray) -> bytes:
     """A PNG file's content from RGB pixels, uint8, (height, width, 3)."""
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, format='png', optimize=True)
+    Image.fromarray(pixels).save(buffer, format='png')
     return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -124,6 +125,23 @@ def test_eta_counts_the_steps_and_pauses_of_all_tasks(make_runner, tmp_path, mon
     make_runner(tmp_path, Pass(), notes, **NO_VALIDATION).train()
     due = [(2 * (8 - step), 10 * (2 - (step - 1) // 4)) for step in range(1, 9)]
     assert notes.etas == pytest.approx([steps + pauses for steps, pauses in due])
+
+
+def test_pauses_are_no_part_of_a_steps_time(make_runner, tmp_path):
+    """Folding, saving and evaluation would show as time to load the next task's first batch."""
+
+    class Pause(Hook):
+        def after_forgetting_evaluation(self, runner, task, row):
+            time.sleep(3)
+
+    class Times(Hook):
+        seen = []
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            self.seen.append(runner.message_hub.get_scalar('train/data_time').current())
+
+    make_runner(tmp_path, Pause(), Times(), **NO_VALIDATION, **{'train_cfg.max_steps': 1}).train()
+    assert len(Times.seen) == 2 and max(Times.seen) < 2
 
 
 def test_settings_of_a_plain_log_processor_are_kept():

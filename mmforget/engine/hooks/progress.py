@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.runner import Runner
 
 from mmforget.structures import ForgettingTask
@@ -35,6 +35,9 @@ class ProgressHook(Hook):
     def before_forgetting_task(self, runner: Runner, task: ForgettingTask) -> None:
         now = time.perf_counter()
         self._pause, self._since = now - self._since, now
+        for hook in runner.hooks:
+            if isinstance(hook, IterTimerHook):
+                hook.before_train_epoch(runner)  # Or the pause would count as loading data.
 
     def after_train_iter(
         self,
