@@ -2,6 +2,14 @@
 
 from mmforget.engine.hooks import GroupSparseLoRAHook, TrainableHook
 from mmforget.engine.loops import ContinualForgettingLoop
+from mmforget.engine.preview import PreviewLoop, RunPreview
 from mmforget.engine.step import ForgettingStep
 
-__all__ = ['ContinualForgettingLoop', 'ForgettingStep', 'GroupSparseLoRAHook', 'TrainableHook']
+__all__ = [
+    'ContinualForgettingLoop',
+    'ForgettingStep',
+    'GroupSparseLoRAHook',
+    'PreviewLoop',
+    'RunPreview',
+    'TrainableHook',
+]
