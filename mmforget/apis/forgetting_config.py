@@ -195,6 +195,7 @@ def build_evaluation_config(
     if data_root is not None:
         move_data_root(config, str(data_root))
     config.custom_hooks = []
+    _rest_checkpoint_hook(config)
     config.resume, config.load_from, config.launcher = False, None, 'none'
     config.default_scope = config.get('default_scope') or 'mmdet'
     _import_mmforget(config)
@@ -308,11 +309,16 @@ def _set_hooks(config: Config, request: ForgettingRequest, notes: list[str]) -> 
         'sparsity': _sparsity(request.steps, notes),
     }
     config.custom_hooks = [*kept, adapters]
-    hooks = config.setdefault('default_hooks', {})
-    # The loop writes its own checkpoints; best ones would be chosen on evaluation data.
-    hooks['checkpoint'] = {'type': 'CheckpointHook', 'interval': -1}
-    if hooks.get('logger'):
-        hooks['logger']['interval'] = min(hooks['logger'].get('interval', 10), 10)
+    _rest_checkpoint_hook(config)
+    logger = config.default_hooks.get('logger')
+    if logger:
+        logger['interval'] = min(logger.get('interval', 10), 10)
+
+
+def _rest_checkpoint_hook(config: Config) -> None:
+    """The loop writes its own checkpoints; best ones would be chosen on evaluation data."""
+    hooks = config.get('default_hooks') or {}
+    config.default_hooks = {**hooks, 'checkpoint': {'type': 'CheckpointHook', 'interval': -1}}
 
 
 def _sparsity(steps: int, notes: list[str]) -> dict[str, Any] | None:

@@ -138,12 +138,11 @@ def test_the_result_is_the_plain_detector(finished, build_tiny, tiny_base):
     last = finished.work_dir / 'task_2.pth'
     assert finished.checkpoint.read_bytes() == last.read_bytes()
     content = torch.load(finished.checkpoint, weights_only=True)
-    assert content['meta']['forgotten'] == ['bag', 'sneaker', 'dress']
+    assert sorted(content['meta']['forgotten']) == ['bag', 'dress', 'sneaker']
     before = torch.load(tiny_base, weights_only=True)['state_dict']
     assert content['state_dict'].keys() == before.keys()
     moved = {k for k, v in content['state_dict'].items() if not torch.equal(v, before[k])}
     assert moved and all('.ffn.' in name for name in moved)
-    assert [p.name for p in finished.checkpoint.parent.iterdir()].count('forgotten.pth') == 1
     assert not list(finished.checkpoint.parent.glob('.*'))
 
 
@@ -172,12 +171,10 @@ def test_evaluation_agrees_with_the_run(finished, ordinary, tiny_base):
     row = finished.results['tasks'][-1]
     before = finished.work_dir / 'forgetting.json'
     scores = mmforget.evaluate(ordinary, finished.checkpoint, TASKS, base=before)
-    assert scores.full.AP_r == pytest.approx(row['full']['AP_r'], abs=1e-6)
-    assert scores.full.AP_f == pytest.approx(row['full']['AP_f'], abs=1e-6)
-    assert scores.full.AP_o == pytest.approx(row['full']['AP_o'], abs=1e-6)
-    assert {name: list(pair) for name, pair in scores.per_class.items()} == pytest.approx(
-        row['per_class']
-    )
+    for name in ('AP_f', 'AP_o', 'AP_r', 'AP50_r', 'drop'):
+        assert getattr(scores.full, name) == pytest.approx(row['full'][name], abs=1e-3), name
+    for name, pair in row['per_class'].items():
+        assert scores.per_class[name] == pytest.approx(pair, abs=1e-3), name
 
 
 def test_evaluation_against_the_checkpoint_before(finished, ordinary, tiny_base):
