@@ -342,7 +342,8 @@ def _check_detector(config: Config) -> None:
     """Builds the detector once, without weights: can it be read, and has it the layers?"""
     register_all_modules(init_default_scope=False)
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        detector = MODELS.build(config.model)
+        # Detectors write into the config they are built from.
+        detector = MODELS.build(copy.deepcopy(config.model))
     try:
         build_tap(detector)
     except TypeError as error:
