@@ -125,6 +125,7 @@ class PreparedForgetting:
         """Takes a few real steps in memory; leaves no file behind."""
         config = _named(self.config)
         config.train_cfg.type = 'mmforget.PreviewLoop'
+        config.log_level = 'WARNING'  # The plan itself is what people want to see.
         with tempfile.TemporaryDirectory() as folder:
             config.work_dir = folder
             runner = Runner.from_cfg(config)
