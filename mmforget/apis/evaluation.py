@@ -1,7 +1,6 @@
 """Measuring a detector that has forgotten classes."""
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from mmforget.apis.forgetting_config import build_evaluation_config, load_config
+from mmforget.apis.forgetting_config import build_evaluation_config, load_config, name_run
 from mmforget.apis.request import ForgettingRequest
 from mmforget.engine.results import read_results
 from mmforget.evaluation import ForgettingCocoMetric
@@ -64,7 +63,7 @@ def evaluate(
     scenario = ForgettingScenario.from_requests(request.tasks, built.classes)
     with tempfile.TemporaryDirectory() as folder:
         built.config.work_dir = folder
-        built.config.experiment_name = f'evaluate_{time.time_ns()}'
+        name_run(built.config, 'evaluate')
         runner = Runner.from_cfg(built.config)
         (metric,) = runner.val_loop.evaluator.metrics
         assert isinstance(metric, ForgettingCocoMetric)

@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from mmforget.apis.forgetting_config import (
     build_forgetting_config,
     drop_validation,
     load_config,
+    name_run,
 )
 from mmforget.apis.request import ForgettingRequest, read_request
 from mmforget.engine import RunPreview
@@ -123,7 +123,8 @@ class PreparedForgetting:
 
     def plan(self) -> ForgettingPlan:
         """Takes a few real steps in memory; leaves no file behind."""
-        config = _named(self.config)
+        config = copy.deepcopy(self.config)
+        name_run(config, 'forget')
         config.train_cfg.type = 'mmforget.PreviewLoop'
         config.log_level = 'WARNING'  # The plan itself is what people want to see.
         with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +136,8 @@ class PreparedForgetting:
     def forget(self) -> ForgettingResult:
         """Runs all tasks; the detector appears at ``out`` whole, or not at all."""
         _remove_run(self.work_dir)
-        config = _named(self.config)
+        config = copy.deepcopy(self.config)
+        name_run(config, 'forget')
         config.work_dir = str(self.work_dir)
         runner = Runner.from_cfg(config)
         for note in self.notes:
@@ -352,10 +354,3 @@ def _check_detector(config: Config) -> None:
     for hook in config.custom_hooks:
         if 'targets' in hook:
             find_targets(detector, hook['targets'])
-
-
-def _named(config: Config) -> Config:
-    """A copy with a name of its own: mmengine keeps logs and hubs by name in a process."""
-    config = copy.deepcopy(config)
-    config.experiment_name = f'forget_{time.time_ns()}'
-    return config

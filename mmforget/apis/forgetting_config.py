@@ -1,6 +1,7 @@
 """Turns an ordinary MMDetection config into one that forgets: no work, no files."""
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +201,16 @@ def build_evaluation_config(
     config.default_scope = config.get('default_scope') or 'mmdet'
     _import_mmforget(config)
     return ForgettingConfig(config, class_names(config.val_dataloader.dataset), notes)
+
+
+def name_run(config: Config, prefix: str) -> None:
+    """Gives a run names of its own, for mmengine keeps some objects by name in a process.
+
+    MMDetection names every visualizer alike: a second run would write into the first one's folder.
+    """
+    config.experiment_name = f'{prefix}_{time.time_ns()}'
+    if config.get('visualizer'):
+        config.visualizer.name = config.experiment_name
 
 
 def drop_validation(config: Config) -> None:

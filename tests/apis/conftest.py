@@ -34,6 +34,12 @@ def ordinary_config(tiny_data):
         {'type': 'EMAHook', 'ema_type': 'ExpMomentumEMA'},
         {'type': 'NumClassCheckHook'},
     ]
+    # As MMDetection's default runtime has it: one name for every run.
+    config.visualizer = {
+        'type': 'DetLocalVisualizer',
+        'vis_backends': [{'type': 'LocalVisBackend'}],
+        'name': 'visualizer',
+    }
     config.auto_scale_lr = {'enable': True, 'base_batch_size': 16}
     config.default_hooks.checkpoint.save_best = 'coco/bbox_mAP'
     return config

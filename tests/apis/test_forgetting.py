@@ -201,6 +201,8 @@ def test_without_validation_data_it_forgets_and_says_so(ready):
     result = mmforget.forget(**ready, classes=['bag'], steps=2, few_shot=1, cfg_options=options)
     assert result.checkpoint.is_file() and not result.measured
     assert 'Nothing was measured: there were no validation data.' in str(result)
+    # Its log is its own, whatever ran in this process before.
+    assert list(result.work_dir.glob('*/vis_data/config.py'))
     # The same again replaces the run, and with it everything an earlier one left there.
     (result.work_dir / 'task_9.pth').write_text('stale')
     again = mmforget.forget(
