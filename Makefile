@@ -5,7 +5,7 @@
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
-SOURCES := mmforget tools tests configs setup.py
+SOURCES := mmforget tools tests configs demo setup.py
 export PYTHON VENV
 # glibc hands large blocks back after every operator and page-faults them in again; kept instead,
 # torch on a CPU runs a quarter to a third faster.

@@ -1,5 +1,8 @@
 """mmforget makes a trained MMDetection detector forget classes and keep the rest."""
 
+import importlib
+from typing import Any
+
 from mmforget.compatibility import check_dependencies
 from mmforget.version import __version__
 
@@ -14,4 +17,13 @@ MODULE2PACKAGE.setdefault('mmforget', 'mmforget')
 from mmforget import registry  # noqa: E402
 from mmforget.models import checkpoints  # noqa: E402
 
-__all__ = ['__version__', 'checkpoints', 'registry']
+__all__ = ['__version__', 'checkpoints', 'evaluate', 'forget', 'plan', 'registry']
+
+# Found in mmforget.apis when first asked for: that room imports all of MMDetection.
+_APIS = ('evaluate', 'forget', 'plan')
+
+
+def __getattr__(name: str) -> Any:
+    if name in _APIS:
+        return getattr(importlib.import_module('mmforget.apis'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

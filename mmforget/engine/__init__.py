@@ -3,6 +3,7 @@
 from mmforget.engine.hooks import ForgettingPicturesHook, GroupSparseLoRAHook, TrainableHook
 from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.loops import ContinualForgettingLoop
+from mmforget.engine.preview import PreviewLoop, RunPreview
 from mmforget.engine.step import ForgettingStep
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     'ForgettingPicturesHook',
     'ForgettingStep',
     'GroupSparseLoRAHook',
+    'PreviewLoop',
+    'RunPreview',
     'TrainableHook',
 ]

@@ -33,6 +33,8 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full') -> str:
     """One line per run and task, metrics on the full validation set, then the loaded detector.
 
+    What was not measured is a dash.
+
     Args:
         results: Name of a run -> content of its ``forgetting.json``.
         protocol: ``'full'`` or ``'restricted'``.
@@ -47,11 +49,11 @@ def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full')
                     name,
                     str(row['task']),
                     ', '.join(row['classes']),
-                    _number(scores['AP_f']),
-                    _number(scores['AP_o']),
-                    _number(scores['AP_r']),
-                    _number(scores['AP_r_relative']),
-                    _number(_ratio(scores['H'], scores['H_ceiling'])),
+                    _number(scores.get('AP_f')),
+                    _number(scores.get('AP_o')),
+                    _number(scores.get('AP_r')),
+                    _number(scores.get('AP_r_relative')),
+                    _number(_ratio(scores.get('H'), scores.get('H_ceiling'))),
                     f'{len(living)}/{len(row["groups"])}: {_short(living)}',
                     f'{100 * row["trainable_share"]:.2f} %',
                     f'{row["seconds"]:.0f}',

@@ -1,0 +1,193 @@
+"""A loop that looks and does not train: what a run would touch, and how long it would take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmforget.adapters import LoRALinear
+from mmforget.engine.loops import ContinualForgettingLoop
+from mmforget.engine.randomness import derive_seed, seed_step
+from mmforget.engine.step import ForgettingStep
+from mmforget.methods import FORGET, RETAIN
+from mmforget.registry import LOOPS
+from mmforget.structures import ForgettingTask
+
+
+@dataclass
+class TaskPreview:
+    """One task of a preview.
+
+    Attributes:
+        name: The task's name.
+        classes: What it forgets.
+        candidates: Stream -> images that hold one of the stream's classes.
+        images: Stream -> images that would be drawn.
+    """
+
+    name: str
+    classes: list[str]
+    candidates: dict[str, int]
+    images: dict[str, int]
+
+
+@dataclass
+class RunPreview:
+    """What a run would do. Times are measured on this machine and extrapolated.
+
+    Attributes:
+        tasks: The tasks in their order.
+        groups: The groups of the first task that may be trained.
+        layers: Their layers, by path.
+        chosen_later: The groups are candidates, of which each task chooses when it begins.
+        trainable: Parameters of all of them.
+        share: The same as a share of the detector's parameters.
+        steps: Optimiser steps per task.
+        trial_batches: Batches per task that go into choosing the groups.
+        seconds_per_step: Of a step whose images the trunk knows already.
+        trunk_seconds_per_image: What an image costs when the trunk sees it first.
+        validation_images: Images of the validation set; 0 without one.
+        seconds_per_validation_image: Measured on one batch.
+    """
+
+    tasks: list[TaskPreview]
+    groups: list[str]
+    layers: list[str]
+    chosen_later: bool
+    trainable: int
+    share: float
+    steps: int
+    trial_batches: int
+    seconds_per_step: float
+    trunk_seconds_per_image: float
+    validation_images: int
+    seconds_per_validation_image: float
+
+    @property
+    def training_seconds(self) -> float:
+        """Of all tasks, with the choice of groups."""
+        batches = (self.steps + self.trial_batches) * len(self.tasks)
+        images = sum(sum(task.images.values()) for task in self.tasks)
+        return batches * self.seconds_per_step + images * self.trunk_seconds_per_image
+
+    @property
+    def validation_seconds(self) -> float:
+        """Of the loaded detector and after every task."""
+        passes = len(self.tasks) + 1
+        return passes * self.validation_images * self.seconds_per_validation_image
+
+
+@LOOPS.register_module()
+class PreviewLoop(ContinualForgettingLoop):
+    """``ContinualForgettingLoop`` up to its first step; ``preview`` holds what was found.
+
+    It takes three real steps of the first task in memory and runs one validation batch. No file
+    is written by it. Arguments are those of ``ContinualForgettingLoop``.
+    """
+
+    preview: RunPreview
+
+    def run(self) -> nn.Module:
+        model = self.runner.model
+        task = self.scenario.tasks[0]
+        parameters = sum(p.numel() for p in model.parameters())
+        trainable = self.trainable_hook.build()
+        trainable.inject(model, task, derive_seed(self.runner.seed, task.index))
+        adapted = [name for name, m in model.named_modules() if isinstance(m, LoRALinear)]
+        count = sum(p.numel() for p in trainable.parameters())
+        groups = list(trainable.ranked_parameters())
+        plan, ranking = trainable.trial, 2 * trainable.ranking_batches
+        trials = len(groups) * (plan.steps + plan.held_out) + plan.held_out if plan else 0
+        step = self._prepare_step(self._prepare_method(task), trainable)
+        new, known, images = self._measure_steps(task, step)
+        validation_images, seconds_per_image = self._measure_validation()
+        self.preview = RunPreview(
+            tasks=[self._preview_task(task) for task in self.scenario.tasks],
+            groups=groups,
+            layers=adapted,
+            chosen_later=bool(plan or ranking),
+            trainable=count,
+            share=count / parameters,
+            steps=self.max_steps,
+            trial_batches=trials + ranking,
+            seconds_per_step=known,
+            trunk_seconds_per_image=max(new - known, 0.0) / images,
+            validation_images=validation_images,
+            seconds_per_validation_image=seconds_per_image,
+        )
+        return model
+
+    def _preview_task(self, task: ForgettingTask) -> TaskPreview:
+        classes = {FORGET: task.classes, RETAIN: task.retained}
+        return TaskPreview(
+            name=task.name,
+            classes=list(task.classes),
+            candidates={name: len(self.index.candidates(classes[name])) for name in classes},
+            images={name: len(self._sample(task, name)) for name in classes},
+        )
+
+    def _measure_steps(
+        self, task: ForgettingTask, step: ForgettingStep
+    ) -> tuple[float, float, int]:
+        """Seconds of a step with new images and with known ones, and how many images it has."""
+        self._build_optimizer(step.trainable)
+        batches = list(islice(self._batches(task), 2))
+        first, second = batches[0], batches[-1]
+        images = sum(len(second[name]['inputs']) for name in second)
+        # The first step pays for what happens once: allocations, the choice of kernels.
+        self._take_step(step, first, task, 0)
+        new = _seconds(lambda: self._take_step(step, second, task, 1))
+        known = _seconds(lambda: self._take_step(step, second, task, 1))
+        # Without a memory for the trunk every step is like the one with new images.
+        known = min(new, known) if self._trunk_fits(task, images * len(batches)) else new
+        return new, known, images
+
+    def _take_step(
+        self, step: ForgettingStep, batch: dict[str, Any], task: ForgettingTask, number: int
+    ) -> None:
+        seed_step(self.runner.seed, task.index, number)
+        with self.runner.optim_wrapper.optim_context(step):
+            losses = step(batch, number)
+        total, _ = self.runner.model.parse_losses(losses)
+        self.runner.optim_wrapper.update_params(total)
+
+    def _trunk_fits(self, task: ForgettingTask, seen: int) -> bool:
+        """Whether what the trunk gives for all images of a task can be remembered.
+
+        Args:
+            task: The task.
+            seen: Images that the cache has been asked for so far.
+        """
+        cache = self.trunk_cache
+        if cache is None or not len(cache):
+            return False
+        images = sum(len(self._sample(task, name)) for name in (FORGET, RETAIN))
+        return cache.bytes / seen * images <= cache.max_bytes
+
+    def _measure_validation(self) -> tuple[int, float]:
+        """Images of the validation set, and seconds for one of them."""
+        if self.runner.val_loop is None:
+            return 0, 0.0
+        loader = self.runner.val_loop.dataloader
+        model = self.runner.model
+        batch = next(iter(loader))
+
+        def infer() -> None:
+            with torch.no_grad():
+                model.val_step(batch)
+
+        model.eval()
+        infer()
+        return len(loader.dataset), _seconds(infer) / len(batch['inputs'])
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
