@@ -28,7 +28,7 @@ BATCH_SIZE = 8
 TRUNK_CACHE_MB = 1024
 # The bound is reached at a score of e^-6 in a focal loss of weight 2.
 METHOD = {'type': 'mmforget.GSLoRA', 'forget_weight': 0.3, 'bound': 3}
-TRIAL = {'type': 'GroupTrial', 'strength': 0.7, 'steps': 8}
+TRIAL = {'type': 'GroupTrial', 'strength': 0.7, 'steps': 8, 'patience': 2}
 TRIAL_HELD_OUT = 2
 OPTIMIZER = {
     'type': 'OptimWrapper',

@@ -62,38 +62,41 @@ def write_coco(folder, images=IMAGES, categories=CLASSES, start=1):
 def pipeline(*extra):
     """MMDetection's usual transforms, ``extra`` before the packing."""
     return [
-        {'type': 'mmdet.LoadImageFromFile'},
-        {'type': 'mmdet.LoadAnnotations', 'with_bbox': True},
+        {'type': 'LoadImageFromFile'},
+        {'type': 'LoadAnnotations', 'with_bbox': True},
         *extra,
-        {'type': 'mmdet.PackDetInputs'},
+        {'type': 'PackDetInputs'},
     ]
 
 
 AUGMENT = (
-    {'type': 'mmdet.RandomFlip', 'prob': 0.5},
+    {'type': 'RandomFlip', 'prob': 0.5},
     {
-        'type': 'mmdet.RandomChoice',
+        'type': 'RandomChoice',
         'transforms': [
-            [{'type': 'mmdet.Resize', 'scale': (size, size), 'keep_ratio': True}]
+            [{'type': 'Resize', 'scale': (size, size), 'keep_ratio': True}]
             for size in (32, 48, 64)
         ],
     },
-    {'type': 'mmdet.PhotoMetricDistortion'},
+    {'type': 'PhotoMetricDistortion'},
 )
 
 
 def build(folder, transforms=AUGMENT, images=IMAGES, categories=CLASSES, start=1, **kwargs):
     """Writes and builds a CocoDataset; further arguments go to it."""
     from mmdet.datasets import CocoDataset
+    from mmengine.registry import DefaultScope
 
     ann_file = write_coco(folder, images, categories, start)
     kwargs.setdefault('metainfo', {'classes': CLASSES})
-    return CocoDataset(
-        ann_file=str(ann_file),
-        data_prefix={'img': str(folder)},
-        pipeline=pipeline(*transforms),
-        **kwargs,
-    )
+    # Other tests may have set it, or not.
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return CocoDataset(
+            ann_file=str(ann_file),
+            data_prefix={'img': str(folder)},
+            pipeline=pipeline(*transforms),
+            **kwargs,
+        )
 
 
 @pytest.fixture

@@ -81,10 +81,10 @@ def test_generators_are_restored_after_an_error():
 
 def test_ignored_flag_survives_the_usual_transforms(make_dataset):
     transforms = (
-        {'type': 'mmdet.RandomFlip', 'prob': 1.0},
-        {'type': 'mmdet.Resize', 'scale': (64, 64), 'keep_ratio': True},
-        {'type': 'mmdet.RandomCrop', 'crop_size': (40, 40), 'allow_negative_crop': True},
-        {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (3, 3), 'keep_empty': False},
+        {'type': 'RandomFlip', 'prob': 1.0},
+        {'type': 'Resize', 'scale': (64, 64), 'keep_ratio': True},
+        {'type': 'RandomCrop', 'crop_size': (40, 40), 'allow_negative_crop': True},
+        {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (3, 3), 'keep_empty': False},
     )
     stream = StreamDataset(make_dataset(transforms), [6], ['cat'], unlabelled='ignore')
     seen = set()
@@ -97,7 +97,7 @@ def test_ignored_flag_survives_the_usual_transforms(make_dataset):
 
 
 def test_refused_draws_are_tried_again(make_dataset):
-    crop = {'type': 'mmdet.RandomCrop', 'crop_size': (12, 12), 'allow_negative_crop': False}
+    crop = {'type': 'RandomCrop', 'crop_size': (12, 12), 'allow_negative_crop': False}
     stream = StreamDataset(make_dataset((crop,)), [0], ['cat'])
     for seed in range(8):
         first, again = stream[(0, seed)], stream[(0, seed)]
@@ -106,15 +106,15 @@ def test_refused_draws_are_tried_again(make_dataset):
 
 
 def test_an_image_refused_always(make_dataset):
-    crop = {'type': 'mmdet.RandomCrop', 'crop_size': (12, 12), 'allow_negative_crop': False}
+    crop = {'type': 'RandomCrop', 'crop_size': (12, 12), 'allow_negative_crop': False}
     stream = StreamDataset(make_dataset((crop,)), [3], ['dog'])
     with pytest.raises(RuntimeError, match=f'0004.png.*{MAX_ATTEMPTS} times.*0 instances of dog'):
         stream[(0, 1)]
 
 
 def test_concatenated_parts_use_their_own_pipeline(make_dataset):
-    small = ({'type': 'mmdet.Resize', 'scale': (20, 20), 'keep_ratio': False},)
-    large = ({'type': 'mmdet.Resize', 'scale': (30, 30), 'keep_ratio': False},)
+    small = ({'type': 'Resize', 'scale': (20, 20), 'keep_ratio': False},)
+    large = ({'type': 'Resize', 'scale': (30, 30), 'keep_ratio': False},)
     other = make_dataset(large, folder='b', images=[('owl',), ('cat',)], start=50)
     both = ConcatDataset([make_dataset(small), other])
     stream = StreamDataset(both, [0, 11, 12, 13], ['owl', 'cat'])
@@ -140,8 +140,8 @@ def test_errors(dataset, make_dataset):
     with pytest.raises(TypeError, match='position, draw_seed'):
         StreamDataset(dataset, [0], ['dog'])[0]
     mosaic = {
-        'type': 'mmdet.RandomApply',
-        'transforms': [{'type': 'mmdet.CachedMosaic', 'img_scale': (64, 64)}],
+        'type': 'RandomApply',
+        'transforms': [{'type': 'CachedMosaic', 'img_scale': (64, 64)}],
     }
     with pytest.raises(ValueError, match='CachedMosaic'):
         StreamDataset(make_dataset((mosaic,)), [0], ['dog'])

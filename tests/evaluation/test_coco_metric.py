@@ -3,6 +3,7 @@ import json
 import logging
 import math
 from dataclasses import asdict, fields
+from uuid import uuid4
 
 import mmengine.dist
 import numpy as np
@@ -119,15 +120,13 @@ def base(data, scenario):
 
 
 @pytest.fixture
-def records():
-    """What goes through MMLogger."""
+def records(request):
+    """What goes through MMLogger: one of this test's own, whatever level earlier runs left."""
     found = []
     handler = logging.Handler()
     handler.emit = found.append
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield found
-    logger.removeHandler(handler)
+    MMLogger.get_instance(f'{request.node.name}_{uuid4()}').addHandler(handler)
+    return found
 
 
 # The loaded detector.
