@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor
+
+from mmforget.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,8 @@ class ForgettingScenario:
 
 def _nearest(name: object, classes: Sequence[str], listed: int = 100) -> str:
     """Which of the classes may have been meant, and which there are."""
-    folded = {known.casefold(): known for known in classes}
-    close = get_close_matches(str(name).casefold(), folded, n=3)
-    meant = f' Did you mean {" or ".join(repr(folded[key]) for key in close)}?' if close else ''
     more = f', ... and {len(classes) - listed} more' if len(classes) > listed else ''
-    return f'{meant} Its classes are: {", ".join(classes[:listed])}{more}.'
+    return f'{did_you_mean(name, classes)} Its classes are: {", ".join(classes[:listed])}{more}.'
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Fixtures of all folders: tiny data, a tiny detector's checkpoint, and runners over both."""
 
+import functools
 import itertools
 import logging
 import os
@@ -117,17 +118,21 @@ def reference_run(make_runner, tmp_path_factory):
 def tiny_batch(tiny_data):
     """The first images of the training split as a dataloader collates them, with their boxes."""
 
-    def batch(images=4):
+    @functools.cache
+    def dataset():
         from mmdet.registry import DATASETS
         from mmdet.utils import register_all_modules
-        from mmengine.dataset import pseudo_collate
 
         from mmforget.testing import tiny_config
 
         register_all_modules(init_default_scope=True)
         config = tiny_config(tiny_data, '')
         pipeline = [t for t in config.train_dataloader.dataset.pipeline if t.type != 'RandomFlip']
-        dataset = DATASETS.build({**config.train_dataloader.dataset, 'pipeline': pipeline})
-        return pseudo_collate([dataset[index] for index in range(images)])
+        return DATASETS.build({**config.train_dataloader.dataset, 'pipeline': pipeline})
+
+    def batch(images=4):
+        from mmengine.dataset import pseudo_collate
+
+        return pseudo_collate([dataset()[index] for index in range(images)])
 
     return batch

@@ -75,6 +75,7 @@ def main() -> None:
     if not args.no_controls:
         living = living_groups(results['GS-LoRA'])
         config.train_cfg.base = str(work_dir / 'gs-lora' / 'forgetting.json')
+        del config.custom_hooks[1:]  # No pictures of controls.
         random_groups = copy.deepcopy(config)
         # First the control that leaves the shared encoder as it is, and with it the cache.
         config.train_cfg.method.forget_weight = 0.0

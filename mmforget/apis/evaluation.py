@@ -1,20 +1,19 @@
 """Measuring a detector that has forgotten classes."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
 
 from mmforget.apis.forgetting_config import build_evaluation_config, load_config, name_run
 from mmforget.apis.request import ForgettingRequest
 from mmforget.engine.results import read_results
 from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.evaluation.forgetting_scores import ForgettingScores
+from mmforget.models.checkpoint_fit import check_fit
 from mmforget.structures import ForgettingScenario
 
 
@@ -53,7 +52,8 @@ def evaluate(
     built = build_evaluation_config(load_config(config), split, data_root and str(data_root))
     content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
     if classes is None:
-        classes = content.get('meta', {}).get('forgotten')
+        meta = content.get('meta', {}) if isinstance(content, Mapping) else {}
+        classes = meta.get('forgotten')
         if not classes:
             raise ValueError(
                 f'{checkpoint} does not say what it has forgotten; give classes=[...].'
@@ -74,33 +74,10 @@ def evaluate(
             metric.begin(scenario)
             if base is not None:
                 before = CheckpointLoader.load_checkpoint(str(base), map_location='cpu')
-                _load(runner.model, before, str(base))
+                check_fit(runner.model, before, str(base))
                 metric.set_task(None)
                 runner.val_loop.run()
-        _load(runner.model, content, str(checkpoint))
+        check_fit(runner.model, content, str(checkpoint))
         metric.set_task(scenario.tasks[-1])
         runner.val_loop.run()
         return metric.last
-
-
-def _load(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
-    """Loads a checkpoint that has every tensor of the detector.
-
-    Raises:
-        ValueError: A tensor is missing or has another shape: AP would be measured on noise.
-    """
-    state = checkpoint.get('state_dict', checkpoint)
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
-    wrong = []
-    for key, tensor in model.state_dict().items():
-        if key not in state:
-            wrong.append(f'{key} (missing)')
-        elif state[key].shape != tensor.shape:
-            wrong.append(f'{key} ({tuple(state[key].shape)}, expected {tuple(tensor.shape)})')
-    if wrong:
-        more = f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''
-        raise ValueError(
-            f'{name} does not fit the detector of the config: {", ".join(wrong[:5])}{more}. Give '
-            'the config that the checkpoint was trained with.'
-        )
-    model.load_state_dict(state, strict=False)

@@ -36,6 +36,7 @@ OPTIMIZER = {
     'clip_grad': {'max_norm': 1.0, 'norm_type': 2},
 }
 SCHEDULE = [{'type': 'CosineAnnealingLR', 'by_epoch': False}]
+PICTURES = 'ForgettingPicturesHook'
 # Why a hook of the user's config cannot stay.
 CONFLICTS = {
     'EMAHook': 'it pairs parameters by position, which adapters shift',
@@ -302,13 +303,15 @@ def _set_validation(config: Config, evaluate: bool, notes: list[str]) -> None:
 
 
 def _set_hooks(config: Config, request: ForgettingRequest, notes: list[str]) -> None:
-    """Adds the adapters; leaves out whatever would disturb them."""
+    """Adds the adapters and the pictures; leaves out whatever would disturb them."""
     kept = []
     for hook in config.get('custom_hooks') or []:
         name = type_name(hook)
         cls = HOOKS.get(hook['type']) if isinstance(hook['type'], str) else hook['type']
         if isinstance(cls, type) and issubclass(cls, TrainableHook):
             notes.append(f'{name} of the config gave way to group-sparse LoRA of rank 8.')
+        elif name == PICTURES:
+            continue  # Added again below.
         elif name in CONFLICTS:
             notes.append(f'{name} of the config was dropped: {CONFLICTS[name]}.')
         else:
@@ -319,7 +322,7 @@ def _set_hooks(config: Config, request: ForgettingRequest, notes: list[str]) -> 
         'targets': 'ffn',
         'sparsity': _sparsity(request.steps, notes),
     }
-    config.custom_hooks = [*kept, adapters]
+    config.custom_hooks = [*kept, adapters, {'type': f'mmforget.{PICTURES}'}]
     _rest_checkpoint_hook(config)
     logger = config.default_hooks.get('logger')
     if logger:

@@ -8,7 +8,6 @@ A request file is JSON (``.json``) or YAML (``.yml``, ``.yaml``); only ``tasks``
     seed: 42
 """
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from mmforget.nearest import did_you_mean
 
 FORGET_IMAGES = 64
 RETAIN_IMAGES = 400
@@ -93,7 +94,7 @@ class ForgettingRequest:
         for name in self.classes:
             if name not in known:
                 raise ValueError(
-                    f'The class {name!r} is unknown{_nearest(name, known)} The data set has: '
+                    f'The class {name!r} is unknown.{did_you_mean(name, known)} The data set has: '
                     f'{", ".join(known)}.'
                 )
         if set(known) <= set(self.classes):
@@ -134,7 +135,7 @@ def read_request(path: str | Path) -> ForgettingRequest:
     for key in content:
         if key not in known:
             raise ValueError(
-                f'{path} has the unknown key {key!r}{_nearest(str(key), known)} Known keys: '
+                f'{path} has the unknown key {key!r}.{did_you_mean(key, known)} Known keys: '
                 f'{", ".join(known)}.'
             )
     try:
@@ -175,10 +176,3 @@ def _names(tasks: Sequence[Any]) -> Iterator[tuple[int, str]]:
                     'In YAML put it in quotes.'
                 )
             yield index, name
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """``; did you mean 'bag'?``, or the full stop alone."""
-    by_lower = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=3)
-    return f'; did you mean {" or ".join(repr(by_lower[key]) for key in found)}?' if found else '.'

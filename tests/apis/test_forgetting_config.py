@@ -43,8 +43,8 @@ def test_the_recipe_is_that_of_the_demo(ordinary):
     assert built.optim_wrapper == demo.optim_wrapper
     assert built.param_scheduler == demo.param_scheduler
     assert built.randomness == demo.randomness
-    (expected,) = demo.custom_hooks
-    hook = built.custom_hooks[-1]
+    expected, hook = demo.custom_hooks[0], built.custom_hooks[-2]
+    assert built.custom_hooks[-1] == demo.custom_hooks[-1]
     assert {k: hook[k] for k in ('type', 'rank', 'targets')} == {
         k: expected[k] for k in ('type', 'rank', 'targets')
     }
@@ -122,7 +122,9 @@ def test_another_metric_gives_way(ordinary):
 
 def test_conflicting_hooks_go_and_the_others_stay(ordinary):
     built = build(ordinary)
-    assert types(built.config.custom_hooks) == ['NumClassCheckHook', 'mmforget.GroupSparseLoRAHook']
+    assert types(built.config.custom_hooks) == [
+        *('NumClassCheckHook', 'mmforget.GroupSparseLoRAHook', 'mmforget.ForgettingPicturesHook')
+    ]
     assert any('EMAHook of the config was dropped: it pairs' in note for note in built.notes)
     assert 'save_best' not in built.config.default_hooks.checkpoint
     again = build(built.config)
@@ -132,7 +134,7 @@ def test_conflicting_hooks_go_and_the_others_stay(ordinary):
 def test_few_steps_leave_less_room_for_trials(ordinary):
     def sparsity(steps):
         hooks = build(ordinary, ForgettingRequest(['bag'], steps=steps)).config.custom_hooks
-        return hooks[-1].sparsity
+        return hooks[-2].sparsity
 
     assert sparsity(80).steps == 8
     assert sparsity(5).steps == 3 and sparsity(5).held_out == 2

@@ -46,7 +46,7 @@ def test_json_and_yaml_say_the_same(tmp_path):
         ('a.yml', 'tasks: [bag', 'a.yml is no valid YAML'),
         ('a.yml', '- bag', 'holds list; expected a mapping with the key tasks'),
         ('a.yml', 'classes: [bag]', r"holds \['classes'\]; expected a mapping with the key tasks"),
-        ('a.yml', 'tasks: [bag]\nstep: 3', "unknown key 'step'; did you mean 'steps'.*few_shot"),
+        ('a.yml', 'tasks: [bag]\nstep: 3', "unknown key 'step'. Did you mean 'steps'.*few_shot"),
         ('a.yml', 'tasks: [no]', 'expected a list of at least one class name|no text'),
         ('a.yml', 'tasks: [[no, bag]]', 'Task 1 holds False, which is no text.*quotes'),
         ('a.yml', 'tasks: [[bag], []]', r'Task 2 is \[\]; expected a list of at least one'),
@@ -83,7 +83,7 @@ def test_a_class_asked_for_twice(tasks, message):
 
 
 def test_an_unknown_class_gets_the_nearest_names():
-    with pytest.raises(ValueError, match="'Sneekers' is unknown; did you mean 'sneaker'.*t-shirt"):
+    with pytest.raises(ValueError, match="'Sneekers' is unknown. Did you mean 'sneaker'.*t-shirt"):
         ForgettingRequest(['bag', 'Sneekers']).check_classes(CLASSES)
     with pytest.raises(ValueError, match="'xyz' is unknown. The data set has: t-shirt"):
         ForgettingRequest(['xyz']).check_classes(CLASSES)

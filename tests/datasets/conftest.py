@@ -74,8 +74,7 @@ AUGMENT = (
     {
         'type': 'RandomChoice',
         'transforms': [
-            [{'type': 'Resize', 'scale': (size, size), 'keep_ratio': True}]
-            for size in (32, 48, 64)
+            [{'type': 'Resize', 'scale': (size, size), 'keep_ratio': True}] for size in (32, 48, 64)
         ],
     },
     {'type': 'PhotoMetricDistortion'},

@@ -109,6 +109,7 @@ def test_resume_after_groups_were_pruned(make_runner, tmp_path):
     assert_same_end(folder, reference)
 
 
+@pytest.mark.slow
 def test_resume_after_a_ranking_with_a_cold_cache(make_runner, tmp_path):
     """The ranking is not taken again, and what the trunk gives does not depend on its cache."""
     overrides = {

@@ -110,9 +110,8 @@ def test_the_run_is_the_one_without_pictures(pictured, reference_run):
     assert timeless(pictured) == timeless(reference_run.work_dir)
 
 
-@pytest.mark.parametrize(
-    'at', [pytest.param(0, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 7]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('at', [0, 3, 7])
 def test_a_killed_and_resumed_run_draws_the_same_pictures(make_runner, pictured, tmp_path, at):
     """The loaded detector is gone by then; what it found is not."""
     every_step = {'train_cfg.checkpoint_interval': 1, **WITH_PICTURES}
@@ -123,6 +122,7 @@ def test_a_killed_and_resumed_run_draws_the_same_pictures(make_runner, pictured,
     assert timeless(tmp_path) == timeless(pictured)
 
 
+@pytest.mark.slow
 def test_resuming_a_run_that_was_begun_without_pictures(make_runner, tmp_path):
     """The row of the loaded detector is missing, and the rest is drawn."""
     with pytest.raises(Killed):

@@ -127,6 +127,7 @@ def test_eta_counts_the_steps_and_pauses_of_all_tasks(make_runner, tmp_path, mon
     assert notes.etas == pytest.approx([steps + pauses for steps, pauses in due])
 
 
+@pytest.mark.slow
 def test_pauses_are_no_part_of_a_steps_time(make_runner, tmp_path):
     """Folding, saving and evaluation would show as time to load the next task's first batch."""
 
