@@ -80,11 +80,12 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 COMMANDS = list(dict.fromkeys(command for page in PAGES for command in commands_of(page)))
 SCRIPTS = sorted({c.words[1] for c in COMMANDS if c.words[0] == 'python'})
 PYTHON = [block for block in BLOCKS if block.language == 'python']
-SHELL = [block for block in BLOCKS if block.language == 'bash run']
+SHELL = [page for page in PAGES if any(block.language == 'bash' for block in blocks_of(page))]
 
 
 def test_there_is_something_to_test():
-    assert len(COMMANDS) > 8 and len(PYTHON) > 10 and SHELL
+    assert len(COMMANDS) > 8 and len(PYTHON) > 10 and len(SHELL) > 3
+    assert {block.language for block in BLOCKS} <= {'bash', 'python', 'yaml'}
     assert {'tools/demo.py', 'tools/train.py', 'tools/test.py'} <= set(SCRIPTS)
 
 
@@ -329,7 +330,65 @@ def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monk
     assert plain['meta']['dataset_meta'] == meta['dataset_meta']
 
 
-# Slow: commands are run.
+# Every command line is run, here or elsewhere.
+
+# A command that is not run here -> the file that runs it.
+ELSEWHERE = {
+    'make demo': 'tests/test_wheel.py',  # What it calls; the target itself takes minutes.
+    'make test': '.ci/run',
+    'pip install .': 'tests/test_wheel.py',
+    'pip install -e .': 'tools/setup_environment.sh',
+    'pip install mmforget-0.1.0-py3-none-any.whl': 'tests/test_wheel.py',
+    'pip wheel --no-deps --no-build-isolation --wheel-dir dist .': 'tests/test_wheel.py',
+    'python <mmdet>/tools/train.py that_config.py': 'tests/test_front_doors.py',
+    'python -m mmforget demo': 'tests/test_wheel.py',
+    'python -m pytest tests/test_contract.py': '.ci/run',
+    # It compiles for a quarter of an hour.
+    'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir '
+    'mmcv==2.1.0': 'tools/setup_environment.sh',
+}
+# What a reader puts in.
+PLACEHOLDERS = {
+    'CONFIG': 'configs/garments/deformable-detr_mobilenetv2_3k_garments.py',
+    'CHECKPOINT': 'mmforget://deformable-detr_mobilenetv2_garments',
+    'iter_3000.pth': 'iter_2.pth',
+}
+# The commands as they stand, but for fewer steps and images.
+SHORTER = {
+    'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
+    'demo': '--cfg-options val_dataloader.dataset.indices=20',
+    'test': '--cfg-options test_dataloader.dataset.indices=20',
+    'deformable-detr_mobilenetv2_3k_garments.py': '--cfg-options train_cfg.max_iters=2 '
+    'train_dataloader.batch_size=2',
+    '3tasks.py': '--cfg-options val_dataloader.dataset.indices=20',
+}
+
+
+def lines_of(page):
+    """The lines of all shell blocks, continued ones joined, without comments."""
+    text = '\n'.join(block.text for block in blocks_of(page) if block.language == 'bash')
+    lines = re.sub(r' *\\\n\s*', ' ', text).splitlines()
+    return [line for line in (line.split('  #')[0].strip() for line in lines) if line]
+
+
+def shorter(line):
+    """The command with a reader's own words put in, and options that make it short."""
+    for word, own in PLACEHOLDERS.items():
+        line = line.replace(word, own)
+    words = line.split()
+    tool = words[3] if words[1:3] == ['-m', 'mmforget'] else Path(words[1]).stem
+    for name, options in SHORTER.items():
+        if name == tool or (tool == 'train' and name in line):
+            flag = '--cfg-options'
+            # The flag is the last one of a line, and stands once.
+            return f'{line} {options.replace(f"{flag} ", "") if flag in line else options}'
+    return line
+
+
+def test_commands_that_are_run_elsewhere():
+    shown = {line for page in PAGES for line in lines_of(page)}
+    assert set(ELSEWHERE) <= shown
+    assert all((ROOT / path).is_file() for path in ELSEWHERE.values())
 
 
 @pytest.fixture
@@ -337,14 +396,17 @@ def shell(tmp_path):
     """A folder like a clone, in which ``python`` is the one of this test; runs lines of bash."""
     for name in ('tools', 'configs', 'Makefile'):
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / 'mmforget' / 'models' / 'data').mkdir(parents=True)  # Where weights go.
     (tmp_path / 'bin').mkdir()
-    python = tmp_path / 'bin' / 'python'
-    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -W ignore "$@"\n')
-    python.chmod(0o755)
+    for name, options in (('python', '-W ignore'), ('pip', '-m pip')):
+        script = tmp_path / 'bin' / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {options} "$@"\n')
+        script.chmod(0o755)
 
     def run(text):
-        environment = {**os.environ, 'PATH': f'{python.parent}{os.pathsep}{os.environ["PATH"]}'}
-        environment['PYTHONPATH'] = str(ROOT)
+        environment = {**os.environ, 'PATH': f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}'}
+        # What `pip install` names must be there already; nothing is changed.
+        environment |= {'PYTHONPATH': str(ROOT), 'PYTHONSAFEPATH': '1', 'PIP_NO_INDEX': '1'}
         environment.setdefault('MMFORGET_DATA', str(ROOT / 'data'))
         result = subprocess.run(
             ['bash', '-euo', 'pipefail', '-c', text],
@@ -379,6 +441,8 @@ def test_make_targets_can_be_made(shell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('block', SHELL, ids=str)
-def test_shell_block_runs(block, shell):
-    shell(block.text)
+@pytest.mark.parametrize('page', SHELL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_run(page, shell):
+    """All commands of a page, in their order and in one folder."""
+    lines = [shorter(line) for line in lines_of(page) if line not in ELSEWHERE]
+    shell('set -x\n' + '\n'.join(lines))

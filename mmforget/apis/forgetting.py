@@ -67,7 +67,7 @@ class ForgettingPlan:
             f'Weights that may move: {preview.trainable}, '
             f'{"at most " if preview.chosen_later else ""}{100 * preview.share:.2f} % of the '
             'detector.',
-            f'Expected time: about {minutes:.1f} min ({preview.training_seconds:.0f} s training, '
+            f'Expected time: {"at most " if preview.chosen_later else ""}about {minutes:.1f} min ({preview.training_seconds:.0f} s training, '
             f'{preview.validation_seconds:.0f} s inference on {preview.validation_images} '
             'validation images, once before and after each task). Extrapolated from three real '
             'steps with all groups and one validation batch on this machine; reading the '

@@ -47,7 +47,7 @@ class RunPreview:
         trainable: Parameters of all of them.
         share: The same as a share of the detector's parameters.
         steps: Optimiser steps per task.
-        trial_batches: Batches per task that go into choosing the groups.
+        trial_batches: Batches per task that go into choosing the groups, if all are tried.
         seconds_per_step: Of a step whose images the trunk knows already.
         trunk_seconds_per_image: What an image costs when the trunk sees it first.
         validation_images: Images of the validation set; 0 without one.

@@ -78,32 +78,6 @@ def test_means_do_not_reach_into_the_task_before(logged):
             assert shown[first + step] == pytest.approx(mean, rel=1e-4)
 
 
-def test_tensorboard_has_each_curve_on_one_increasing_axis(make_runner, tmp_path):
-    pytest.importorskip('tensorboard')
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    backends = [{'type': 'LocalVisBackend'}, {'type': 'TensorboardVisBackend'}]
-    overrides = {
-        'visualizer': {'type': 'DetLocalVisualizer', 'vis_backends': backends},
-        'custom_hooks': [
-            {'type': 'mmforget.GroupSparseLoRAHook', 'rank': 2},
-            {'type': 'mmforget.ForgettingPicturesHook', 'images': 1},
-        ],
-    }
-    make_runner(tmp_path, **overrides).train()
-    (folder,) = tmp_path.glob('*/vis_data')
-    events = EventAccumulator(str(folder)).Reload()
-
-    def steps(tag):
-        return [event.step for event in events.Scalars(tag)]
-
-    assert steps('loss') == steps('lr') == list(range(1, 9))
-    assert steps('coco/bbox_mAP') == [0, 4, 8]
-    assert steps('coco/AP_r') == [4, 8]
-    assert [event.step for event in events.Images('ap_curves.png')] == [4, 8]
-    assert [event.step for event in events.Images('task_2_detections.png')] == [8]
-
-
 def test_eta_counts_the_steps_and_pauses_of_all_tasks(make_runner, tmp_path, monkeypatch):
     """By a clock that stands still but for 2 s in a step and 10 s between tasks."""
     clock = SimpleNamespace(now=100.0)
