@@ -59,15 +59,16 @@ class ForgettingPlan:
         ]
         header = ('task', 'forgets', 'forget images', 'retain images')
         which = 'candidates, of which each task chooses' if preview.chosen_later else 'all trained'
+        at_most = 'at most ' if preview.chosen_later else ''
         minutes = (preview.training_seconds + preview.validation_seconds) / 60
         lines = [
             text_table(header, rows),
             f'Groups ({which}): {", ".join(preview.groups)}.',
             f'Layers: {len(preview.layers)}, from {preview.layers[0]} to {preview.layers[-1]}.',
             f'Weights that may move: {preview.trainable}, '
-            f'{"at most " if preview.chosen_later else ""}{100 * preview.share:.2f} % of the '
+            f'{at_most}{100 * preview.share:.2f} % of the '
             'detector.',
-            f'Expected time: {"at most " if preview.chosen_later else ""}about {minutes:.1f} min ({preview.training_seconds:.0f} s training, '
+            f'Expected time: {at_most}about {minutes:.1f} min ({preview.training_seconds:.0f} s training, '
             f'{preview.validation_seconds:.0f} s inference on {preview.validation_images} '
             'validation images, once before and after each task). Extrapolated from three real '
             'steps with all groups and one validation batch on this machine; reading the '
