@@ -66,10 +66,9 @@ class ForgettingPlan:
             f'Groups ({which}): {", ".join(preview.groups)}.',
             f'Layers: {len(preview.layers)}, from {preview.layers[0]} to {preview.layers[-1]}.',
             f'Weights that may move: {preview.trainable}, '
-            f'{at_most}{100 * preview.share:.2f} % of the '
-            'detector.',
-            f'Expected time: {at_most}about {minutes:.1f} min ({preview.training_seconds:.0f} s training, '
-            f'{preview.validation_seconds:.0f} s inference on {preview.validation_images} '
+            f'{at_most}{100 * preview.share:.2f} % of the detector.',
+            f'Expected time: {at_most}about {minutes:.1f} min ({preview.training_seconds:.0f} s '
+            f'training, {preview.validation_seconds:.0f} s inference on {preview.validation_images} '
             'validation images, once before and after each task). Extrapolated from three real '
             'steps with all groups and one validation batch on this machine; reading the '
             "annotations, loading images and COCO's matching are not in it.",
