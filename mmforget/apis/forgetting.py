@@ -68,10 +68,10 @@ class ForgettingPlan:
             f'Weights that may move: {preview.trainable}, '
             f'{at_most}{100 * preview.share:.2f} % of the detector.',
             f'Expected time: {at_most}about {minutes:.1f} min ({preview.training_seconds:.0f} s '
-            f'training, {preview.validation_seconds:.0f} s inference on {preview.validation_images} '
-            'validation images, once before and after each task). Extrapolated from three real '
-            'steps with all groups and one validation batch on this machine; reading the '
-            "annotations, loading images and COCO's matching are not in it.",
+            f'training, {preview.validation_seconds:.0f} s inference on '
+            f'{preview.validation_images} validation images, once before and after each task). '
+            'Extrapolated from three real steps with all groups and one validation batch on this '
+            "machine; reading the annotations, loading images and COCO's matching are not in it.",
         ]
         return '\n'.join([*lines, *(f'Note: {note}' for note in self.notes)])
 
