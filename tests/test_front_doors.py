@@ -44,18 +44,18 @@ def run(script, *arguments, cwd, path=str(ROOT)):
 
 
 def write_split(folder, split, first_id, number):
-    """Long and low images: the pipeline scales by the longer side, so few pixels are computed."""
+    """Long and low images: the pipelines scale them by the longer side, so they stay small."""
     (folder / split).mkdir(parents=True)
     rng = np.random.default_rng(first_id)
     images, annotations = [], []
     for image_id in range(first_id, first_id + number):
         name = f'{image_id:012d}.jpg'
-        pixels = rng.integers(0, 255, (24, 200, 3), dtype=np.uint8)
-        images.append({'id': image_id, 'file_name': name, 'height': 24, 'width': 200})
+        pixels = rng.integers(0, 255, (36, 4000, 3), dtype=np.uint8)
+        images.append({'id': image_id, 'file_name': name, 'height': 36, 'width': 4000})
         # The classes of the requests on every image, then a few of the others.
         drawn = ['microwave', 'truck', *rng.choice(CLASSES, 3, replace=False)]
         for place, category in enumerate(drawn):
-            x, y, width, height = 8 + 38 * place, 4, 30, 16
+            x, y, width, height = 20 + 790 * place, 4, 750, 28
             pixels[y : y + height, x : x + width] = rng.integers(0, 255, 3)
             annotation = {'id': len(annotations) + 1000 * first_id + 1, 'image_id': image_id}
             annotation |= {'category_id': category_ids()[category], 'bbox': [x, y, width, height]}

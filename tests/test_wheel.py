@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,11 +111,29 @@ def test_mmengine_finds_config_and_weights(run, installed):
     assert installed in config.parents
 
 
-def test_the_demo_runs_from_the_wheel(run, installed, tmp_path):
-    script = installed / 'mmforget' / '.mim' / 'tools' / 'demo.py'
+def test_the_docs_name_this_wheel(installed):
+    (wheel,) = (installed.parent / 'dist').iterdir()
+    page = (ROOT / 'docs' / 'get_started.md').read_text()
+    assert f'pip install {wheel.name}' in page
+
+
+def test_one_further_command_forgets_garments(run, tmp_path):
+    """After the installation: the README's line with the names that it gives, and fewer steps."""
+    readme = (ROOT / 'README.md').read_text()
+    (line,) = re.findall(r'^python -m mmforget (forget .*forgotten\.pth)$', readme, re.MULTILINE)
+    for word, prefix in (('CONFIG', 'mmforget::'), ('CHECKPOINT', 'mmforget://')):
+        (name,) = set(re.findall(rf'`({prefix}\S+)`', readme))
+        line = line.replace(word, name)
+    shorter = ('--steps', '4', '--cfg-options', 'val_dataloader.dataset.indices=25')
+    printed = run('-m', 'mmforget', *line.split(), *shorter)
+    assert '| GS-LoRA | 1          | bag, sneaker |' in printed
+    assert (tmp_path / 'forgotten.pth').is_file()
+    assert (tmp_path / 'forgotten_work_dir' / 'pictures' / 'task_1_detections.png').is_file()
+
+
+def test_the_demo_runs_from_the_wheel(run, tmp_path):
     printed = run(
-        script,
-        *('--no-controls', '--cfg-options'),
+        *('-m', 'mmforget', 'demo', '--no-controls', '--cfg-options'),
         *('train_cfg.max_steps=2', 'train_cfg.scenario.tasks=[[bag],[dress]]'),
         *('custom_hooks.0.sparsity=None', 'val_dataloader.dataset.indices=25'),
     )

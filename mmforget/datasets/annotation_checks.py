@@ -107,6 +107,37 @@ def checked_boxes() -> Iterator[None]:
         )
 
 
+@contextmanager
+def checked_filter() -> Iterator[None]:
+    """While open, a CocoDataset whose filter leaves no image says why.
+
+    Raises:
+        ValueError: No image is left; MMEngine would stop at an empty array.
+    """
+    original = CocoDataset.filter_data
+
+    @functools.wraps(original)
+    def watched(self: CocoDataset) -> Any:
+        kept = original(self)
+        if self.data_list and not kept:
+            classes = self.metainfo['classes']
+            raise ValueError(
+                f'{self.ann_file}: none of {len(self.data_list)} images is left after '
+                f'filter_cfg={self.filter_cfg!r}; {len(self.cat_ids)} of the {len(classes)} '
+                f'classes ({", ".join(classes[:5])}, ...) are categories of the file. Expected '
+                'images that hold an object of a class and whose shorter side is at least '
+                'min_size. Mend metainfo.classes, which must be named as in the file, or '
+                'filter_cfg.'
+            )
+        return kept
+
+    CocoDataset.filter_data = watched
+    try:
+        yield
+    finally:
+        CocoDataset.filter_data = original
+
+
 def _place(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> str | None:
     """``'outside'``, ``'centre outside'``, or ``None`` for a box that lies well or has no area."""
     if annotation.get('ignore') or not annotation.get('bbox'):

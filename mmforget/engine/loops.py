@@ -19,7 +19,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from mmforget.adapters import concatenate, load_adapters, save_adapters
-from mmforget.datasets.annotation_checks import check_categories, checked_boxes
+from mmforget.datasets.annotation_checks import check_categories, checked_boxes, checked_filter
 from mmforget.datasets.image_checks import check_stream_images, check_validation_images
 from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
 from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
@@ -115,7 +115,7 @@ class ContinualForgettingLoop(BaseLoop):
         self.dataloader_config = copy.deepcopy(dict(dataloader))
         for config in (dataloader, runner._val_dataloader):
             check_categories(config.get('dataset') if isinstance(config, Mapping) else None)
-        with checked_boxes():
+        with checked_boxes(), checked_filter():
             super().__init__(runner, dataloader)
         self.scenario = ForgettingScenario.from_requests(
             scenario['tasks'], self.dataloader.dataset.metainfo['classes']

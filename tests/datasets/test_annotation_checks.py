@@ -9,7 +9,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.dataset import RepeatDataset
 
 from mmforget.datasets import annotation_checks
-from mmforget.datasets.annotation_checks import check_categories, checked_boxes
+from mmforget.datasets.annotation_checks import check_categories, checked_boxes, checked_filter
 
 INSIDE = [4, 5, 9, 12]
 BOXES = {
@@ -142,3 +142,27 @@ def test_an_error_of_the_data_set_itself_passes_through(ann_file):
     with pytest.raises(KeyError, match='height'):
         read(ann_file)
     assert CocoDataset.parse_data_info is original
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'filter_cfg': {'min_size': 500}}, "'min_size': 500.*; 4 of the 4 classes .*shorter side"),
+        (
+            {'metainfo': {'classes': ('Cat', 'Dog')}, 'filter_cfg': {'filter_empty_gt': True}},
+            '0 of the 2 classes .*Cat, Dog.*named as in the file',
+        ),
+    ],
+)
+def test_no_image_is_left(ann_file, options, message):
+    metainfo = {'classes': ('cat', 'dog', 'cow', 'owl')}
+    with pytest.raises(ValueError, match=message), checked_filter():
+        CocoDataset(
+            **{
+                'ann_file': str(ann_file),
+                'data_prefix': {'img': ''},
+                'metainfo': metainfo,
+                **options,
+            }
+        )
+    read(ann_file)  # Nothing of it stays.
