@@ -9,9 +9,9 @@ SOURCES := mmforget tools tests configs demo setup.py
 export PYTHON VENV
 # glibc hands large blocks back after every operator and page-faults them in again; kept instead,
 # torch on a CPU runs a quarter to a third faster.
-demo demo-fewshot: export MALLOC_MMAP_THRESHOLD_ = 4294967296
-demo demo-fewshot: export MALLOC_TRIM_THRESHOLD_ = 8589934592
-demo demo-fewshot: export MALLOC_TOP_PAD_ = 268435456
+demo demo-fewshot test test-slow: export MALLOC_MMAP_THRESHOLD_ = 4294967296
+demo demo-fewshot test test-slow: export MALLOC_TRIM_THRESHOLD_ = 8589934592
+demo demo-fewshot test test-slow: export MALLOC_TOP_PAD_ = 268435456
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-fewshot test test-slow lint

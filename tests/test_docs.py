@@ -355,6 +355,8 @@ PLACEHOLDERS = {
 }
 # The commands as they stand, but for fewer steps and images.
 SHORTER = {
+    'mim': '--cfg-options train_cfg.max_steps=2 train_cfg.scenario.tasks=[[bag]] '
+    'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
     'demo': '--cfg-options val_dataloader.dataset.indices=20',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
@@ -377,6 +379,7 @@ def shorter(line):
         line = line.replace(word, own)
     words = line.split()
     tool = words[3] if words[1:3] == ['-m', 'mmforget'] else Path(words[1]).stem
+    tool = 'mim' if 'mim.cli' in line else tool
     for name, options in SHORTER.items():
         if name == tool or (tool == 'train' and name in line):
             flag = '--cfg-options'
@@ -405,10 +408,11 @@ def shell(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / 'mmforget' / 'models' / 'data').mkdir(parents=True)  # Where weights go.
     (tmp_path / 'bin').mkdir()
-    # What `pip install` names must be there already; nothing is changed.
+    # What `pip install` names must be there already: nothing is changed in the environment.
     for name, options in (('python', '-W ignore'), ('pip', '-m pip --no-input')):
         script = tmp_path / 'bin' / name
-        offline = 'export PIP_NO_INDEX=1\n' if name == 'pip' else ''
+        offline = 'case "$*" in *--target*) ;; *) export PIP_NO_INDEX=1 ;; esac\n'
+        offline = offline if name == 'pip' else ''
         script.write_text(
             f'#!/bin/sh\n{offline}exec {shlex.quote(sys.executable)} {options} "$@"\n'
         )

@@ -65,8 +65,8 @@ def ap_curves(
     right.axhline(1, color=GREY, linestyle='--', linewidth=1.2, zorder=1)
     kept = [score['AP_r_relative'] for score in scores]
     reached = [relative(score['H'], score['H_ceiling']) for score in scores]
-    _draw(right, kept, RETAINED_COLOUR, 'o', "AP_r : loaded detector's AP_r")
-    _draw(right, reached, H_COLOUR, 'D', 'H : its ceiling')
+    _draw(right, kept, RETAINED_COLOUR, 'o', "AP_r / loaded detector's AP_r")
+    _draw(right, reached, H_COLOUR, 'D', 'H / its ceiling')
     right.set_ylabel('ratio', fontsize=9)
     right.set_title('Relative AP_r and H', fontsize=11, loc='left')
     known = [value for value in (*kept, *reached) if value is not None]

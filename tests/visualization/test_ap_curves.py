@@ -19,8 +19,8 @@ def test_values_are_those_of_the_results(scenario, results, assert_readable):
     assert left['AP_f: forgotten now'] == [row['full']['AP_f'] for row in rows]
     old = left['AP_o: forgotten earlier']
     assert math.isnan(old[0]) and old[1:] == [row['full']['AP_o'] for row in rows[1:]]
-    assert right["AP_r : loaded detector's AP_r"] == [row['full']['AP_r_relative'] for row in rows]
-    assert right['H : its ceiling'] == pytest.approx(
+    assert right["AP_r / loaded detector's AP_r"] == [row['full']['AP_r_relative'] for row in rows]
+    assert right['H / its ceiling'] == pytest.approx(
         [row['full']['H'] / row['full']['H_ceiling'] for row in rows]
     )
     assert_readable(figure)
