@@ -46,6 +46,21 @@ def test_dist_train_hands_everything_on():
 
 
 @pytest.mark.slow
+def test_a_work_dir_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'config.py').write_text('')
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', str(TOOLS / 'train.py'), str(tmp_path / 'config.py')]
+        + ['--work-dir', str(tmp_path / 'file' / 'run')],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert "file/run' cannot be written" in result.stderr
+    assert 'Give another one with --work-dir' in result.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason='what happens without a GPU')
 def test_several_processes_without_a_gpu_are_refused(tmp_path):
     result = launch('config.py', '2', PYTHON=sys.executable, PORT='29517')

@@ -2,7 +2,7 @@
 
     python tools/demo.py              # retain stream: 10 % of the training images
     python tools/demo.py --few-shot   # retain stream: 64 images
-    python tools/demo.py --cfg-options train_cfg.max_steps=20
+    python tools/demo.py --work-dir work_dirs/short --cfg-options train_cfg.max_steps=20
 
 Three runs, the last two as controls with the same steps: GS-LoRA with groups that must earn their
 life; the same groups trained on the retain stream alone (β = 0); as many random groups.

@@ -31,6 +31,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     which.add_argument('--request', metavar='FILE', help='JSON or YAML with tasks and settings')
     add('--out', required=True, help='where the plain detector is written')
     add('--overwrite', action='store_true', help='replace --out and the run in the work dir')
+    add('--resume', action='store_true', help='go on with the run in the work dir')
     add('--dry-run', action='store_true', help='say what would be done, and how long it takes')
     add('--data-root', help="replaces the config's data root")
     add('--work-dir', help='default: NAME_work_dir beside --out NAME.pth')
@@ -42,6 +43,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     size.add_argument('--retain-ratio', type=float, metavar='R', help='or a share of them')
     size.add_argument('--few-shot', type=int, metavar='K', help='or K of each class, both streams')
     add('--seed', type=int, help='decides every random draw (42)')
+    add('--traceback', action='store_true', help='show where an error was raised')
     add('--no-evaluation', action='store_true', help='measure nothing')
     add(
         '--cfg-options',
@@ -57,12 +59,15 @@ def main() -> None:
     parser, args = parse_args()
     settings = vars(args)
     dry_run = settings.pop('dry_run')
+    traceback = settings.pop('traceback')
     settings['evaluate'] = not settings.pop('no_evaluation')
     try:
         prepared = prepare(**settings)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    print(prepared.plan() if dry_run else prepared.forget())
+        print(prepared.plan() if dry_run else prepared.forget())
+    except (ValueError, OSError, FloatingPointError) as error:
+        if traceback:
+            raise
+        parser.error(f'{error} (--traceback shows where it was raised)')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmforget.apis.forgetting_config import build_evaluation_config, load_config, name_run
+from mmforget.apis.forgetting_config import (
+    build_evaluation_config,
+    load_config,
+    name_run,
+    rest_trackers,
+)
 from mmforget.apis.request import ForgettingRequest
 from mmforget.engine.results import read_results
 from mmforget.evaluation import ForgettingCocoMetric
@@ -32,8 +37,9 @@ def evaluate(
         config: As for ``forget``: the config the detector was trained with.
         checkpoint: The detector that has forgotten.
         classes: What it has forgotten: names, or a list per task, of which the last is AP_f and
-            the earlier ones AP_o. ``None`` reads the names from a checkpoint that ``forget``
-            wrote; all of them count as AP_f then.
+            the earlier ones AP_o. ``None`` reads the tasks from ``base``, if that is a
+            ``forgetting.json``, or else the names from a checkpoint that ``forget`` wrote; all of
+            them count as AP_f then.
         base: What Drop, H and relative AP_r are measured against: the checkpoint before
             forgetting, or the ``forgetting.json`` of a run of the same tasks. Without it they are
             ``None``.
@@ -51,6 +57,9 @@ def evaluate(
     """
     built = build_evaluation_config(load_config(config), split, data_root and str(data_root))
     content = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    results = read_results(base) if base is not None and str(base).endswith('.json') else None
+    if classes is None and results is not None:
+        classes = [row['classes'] for row in results['tasks']]
     if classes is None:
         meta = content.get('meta', {}) if isinstance(content, Mapping) else {}
         classes = meta.get('forgotten')
@@ -64,12 +73,13 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         built.config.work_dir = folder
         name_run(built.config, 'evaluate')
+        rest_trackers(built.config)
         runner = Runner.from_cfg(built.config)
         (metric,) = runner.val_loop.evaluator.metrics
         assert isinstance(metric, ForgettingCocoMetric)
         runner.call_hook('before_run')
-        if base is not None and str(base).endswith('.json'):
-            metric.begin(scenario, read_results(base)['base'])
+        if results is not None:
+            metric.begin(scenario, results['base'])
         else:
             metric.begin(scenario)
             if base is not None:

@@ -23,7 +23,9 @@ from mmforget.apis.forgetting_config import (
     drop_validation,
     load_config,
     name_run,
+    rest_trackers,
 )
+from mmforget.apis.replaced_run import replaced_run, run_files
 from mmforget.apis.request import ForgettingRequest, read_request
 from mmforget.engine import RunPreview
 from mmforget.engine.checkpoints import RESUME_FILE
@@ -114,18 +116,21 @@ class PreparedForgetting:
         notes: What of the user's config was changed beyond the recipe.
         out: Where the plain detector goes.
         work_dir: Where everything else goes.
+        resume: Whether the run in the work dir is gone on with.
     """
 
     config: Config
     notes: tuple[str, ...]
     out: Path
     work_dir: Path
+    resume: bool = False
 
     def plan(self) -> ForgettingPlan:
         """Takes a few real steps in memory; leaves no file behind."""
         config = copy.deepcopy(self.config)
         name_run(config, 'forget')
         config.train_cfg.type = 'mmforget.PreviewLoop'
+        rest_trackers(config)
         config.log_level = 'WARNING'  # The plan itself is what people want to see.
         with tempfile.TemporaryDirectory() as folder:
             config.work_dir = folder
@@ -134,21 +139,33 @@ class PreparedForgetting:
             return ForgettingPlan(runner.train_loop.preview, self.notes)
 
     def forget(self) -> ForgettingResult:
-        """Runs all tasks; the detector appears at ``out`` whole, or not at all."""
-        _remove_run(self.work_dir)
+        """Runs all tasks; the detector appears at ``out`` whole, or not at all.
+
+        A run that is replaced is gone when the new one has ended, and back if it ends before its
+        first task has.
+        """
         config = copy.deepcopy(self.config)
         name_run(config, 'forget')
         config.work_dir = str(self.work_dir)
-        runner = Runner.from_cfg(config)
-        for note in self.notes:
-            runner.logger.warning(note)
-        runner.train()
+        if self.resume:
+            # As MMDetection's --resume: the checkpoint is looked up in the work dir.
+            config.resume, config.load_from = True, None
+            self._train(config)
+        else:
+            with replaced_run(self.work_dir):
+                self._train(config)
         results = read_results(self.work_dir / FILE_NAME)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         last = self.work_dir / f'task_{len(results["tasks"])}.pth'
         with last.open('rb') as source, atomic_file(self.out) as target:
             shutil.copyfileobj(source, target)
         return ForgettingResult(self.out, self.work_dir, results, self.notes)
+
+    def _train(self, config: Config) -> None:
+        runner = Runner.from_cfg(config)
+        for note in self.notes:
+            runner.logger.warning(note)
+        runner.train()
 
 
 def prepare(
@@ -167,6 +184,7 @@ def prepare(
     seed: int | None = None,
     evaluate: bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
 ) -> PreparedForgetting:
     """Checks everything that can be checked without work; arguments as for :func:`forget`.
@@ -188,14 +206,15 @@ def prepare(
     out = Path(out)
     work_dir = out.parent / f'{out.stem}_work_dir' if work_dir is None else Path(work_dir)
     _check_out(out, overwrite)
-    _check_work_dir(work_dir, overwrite)
+    _check_work_dir(work_dir, overwrite, resume)
     _check_checkpoint(str(checkpoint))
+    _check_inputs_stay([checkpoint, request], work_dir, overwrite)
     built = build_forgetting_config(
         load_config(config), str(checkpoint), wanted, data_root, evaluate, cfg_options
     )
     _check_annotations(built)
     _check_detector(built.config)
-    return PreparedForgetting(built.config, tuple(built.notes), out, work_dir)
+    return PreparedForgetting(built.config, tuple(built.notes), out, work_dir, resume)
 
 
 def forget(
@@ -217,8 +236,9 @@ def forget(
             ``data_root`` (replaces that of the config), ``work_dir`` (default: beside ``out``),
             ``steps`` per task (80), ``retain_images`` (400), ``retain_ratio`` or ``few_shot``
             (images per class in both streams), ``seed`` (42), ``evaluate`` (True),
-            ``overwrite`` (False), ``cfg_options`` (merged into the forgetting config). Settings
-            that are given win over those of the request.
+            ``overwrite`` (False), ``resume`` (False; goes on with the run in the work dir),
+            ``cfg_options`` (merged into the forgetting config). Settings that are given win over
+            those of the request.
 
     Returns:
         The checkpoint's path, the work dir and the results; ``print`` shows them as a table.
@@ -267,13 +287,32 @@ def _check_out(out: Path, overwrite: bool) -> None:
     _check_writable(out.parent, f'--out {out}')
 
 
-def _check_work_dir(work_dir: Path, overwrite: bool) -> None:
-    if _run_files(work_dir) and not overwrite:
+def _check_work_dir(work_dir: Path, overwrite: bool, resume: bool) -> None:
+    there = run_files(work_dir)
+    if resume and not (work_dir / RESUME_FILE).is_file():
+        raise FileNotFoundError(
+            f'The work dir {work_dir} holds no {RESUME_FILE}, so there is no run to go on with. '
+            'Start without --resume.'
+        )
+    if there and not overwrite and not resume:
         raise FileExistsError(
-            f'The work dir {work_dir} holds another run. Give --work-dir, or --overwrite to '
-            'replace that run.'
+            f'The work dir {work_dir} holds another run. Go on with it by --resume and its '
+            'settings, give --work-dir, or --overwrite to replace that run.'
         )
     _check_writable(work_dir, f'the work dir {work_dir}')
+
+
+def _check_inputs_stay(inputs: Sequence[Any], work_dir: Path, overwrite: bool) -> None:
+    """What the run reads must not be part of the run that it replaces."""
+    if not overwrite:
+        return
+    replaced = {path.resolve() for path in run_files(work_dir)}
+    for name in inputs:
+        if isinstance(name, (str, Path)) and Path(name).resolve() in replaced:
+            raise ValueError(
+                f'{name} belongs to the run in {work_dir}, which --overwrite would remove. Give '
+                'another --work-dir, or copy the file elsewhere first.'
+            )
 
 
 def _check_writable(folder: Path, what: str) -> None:
@@ -288,24 +327,6 @@ def _check_writable(folder: Path, what: str) -> None:
         raise type(error)(
             error.errno, f'{what} cannot be written: {error.strerror}', str(folder)
         ) from None
-
-
-def _run_files(work_dir: Path) -> list[Path]:
-    """What an earlier run left in a work dir."""
-    if not work_dir.is_dir():
-        return []
-    names = (FILE_NAME, RESUME_FILE, 'last_checkpoint', 'adapters')
-    return [work_dir / name for name in names if (work_dir / name).exists()] + sorted(
-        work_dir.glob('task_*.pth')
-    )
-
-
-def _remove_run(work_dir: Path) -> None:
-    for path in _run_files(work_dir):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _check_checkpoint(checkpoint: str) -> None:

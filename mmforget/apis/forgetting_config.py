@@ -120,13 +120,17 @@ def build_forgetting_config(
         request: What is to be forgotten.
         data_root: Replaces the data root of the config.
         evaluate: Keep the validation data, if there are any.
-        cfg_options: Merged in last, by mmengine's rules.
+        cfg_options: Merged in by mmengine's rules: what says which data there are, and how they
+            are measured, into the user's config; everything else into the forgetting config.
 
     Raises:
         ValueError: The data sections are missing or wrapped in a way that mmforget does not know,
             or a class is unknown.
     """
     config = copy.deepcopy(config)
+    options = dict(cfg_options or {})
+    early = {key: value for key, value in options.items() if _is_of_the_data(key)}
+    config.merge_from_dict(early)
     if not config.get('train_dataloader') or not config.get('model'):
         raise ValueError(
             'The config has no model or no train_dataloader; expected the config that the '
@@ -161,8 +165,7 @@ def build_forgetting_config(
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg', 'auto_scale_lr'):
         config.pop(key, None)
     _import_mmforget(config)
-    if cfg_options:
-        config.merge_from_dict(dict(cfg_options))
+    config.merge_from_dict({key: value for key, value in options.items() if key not in early})
     return ForgettingConfig(config, classes, notes)
 
 
@@ -214,10 +217,23 @@ def name_run(config: Config, prefix: str) -> None:
         config.visualizer.name = config.experiment_name
 
 
+def rest_trackers(config: Config) -> None:
+    """Leaves the Visualizer's backends out, for a run that must leave nothing anywhere."""
+    if config.get('visualizer'):
+        config.visualizer.vis_backends = []
+
+
 def drop_validation(config: Config) -> None:
     """Leaves the validation data out of a config; nothing is measured then."""
     for key in ('val_dataloader', 'val_evaluator', 'val_cfg'):
         config.pop(key, None)
+
+
+def _is_of_the_data(key: str) -> bool:
+    """Whether an option speaks of the user's data, metric or model, and not of the recipe."""
+    first, _, rest = key.partition('.')
+    of_dataset = first.endswith('_dataloader') and rest.partition('.')[0] == 'dataset'
+    return first in ('val_evaluator', 'model') or (of_dataset and '.pipeline' not in rest)
 
 
 def has_sigmoid_scores(model: Mapping[str, Any]) -> bool:
@@ -295,6 +311,14 @@ def _set_validation(config: Config, evaluate: bool, notes: list[str]) -> None:
         path = annotation_path(parts[0])
         if path and path.endswith('.json'):
             metric['ann_file'] = path
+    if not metric.get('ann_file') and len(parts) > 1:
+        # Their image ids may be the same, and the metric would take two images for one.
+        notes.append(
+            'The validation data come from several data sets without one annotation file: nothing '
+            'is measured. Join them in one COCO file to measure.'
+        )
+        drop_validation(config)
+        return
     if not metric.get('ann_file'):
         for part in parts:
             carry_instances(part['pipeline'])

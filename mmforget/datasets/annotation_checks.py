@@ -77,6 +77,8 @@ def checked_boxes() -> Iterator[None]:
     def watched(self: CocoDataset, raw_data_info: dict) -> Any:
         image = raw_data_info['raw_img_info']
         for annotation in raw_data_info['raw_ann_info']:
+            if annotation['category_id'] not in self.cat_ids:
+                continue  # Of no class of the detector: left out by MMDetection as well.
             found = _place(annotation, image)
             if found is not None:
                 list_ = outside if found == 'outside' else centre_outside
@@ -140,7 +142,7 @@ def checked_filter() -> Iterator[None]:
 
 def _place(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> str | None:
     """``'outside'``, ``'centre outside'``, or ``None`` for a box that lies well or has no area."""
-    if annotation.get('ignore') or not annotation.get('bbox'):
+    if annotation.get('ignore') or annotation.get('iscrowd') or not annotation.get('bbox'):
         return None
     x, y, width, height = annotation['bbox']
     if width <= 0 or height <= 0:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 _HELP = (
-    'Lower the learning rate or the forget weight, or set optim_wrapper.clip_grad. The last '
-    'checkpoint (resume.pth) is untouched and finite: --resume goes on from it.'
+    'Lower the learning rate or the forget weight, or set optim_wrapper.clip_grad, and start anew '
+    'in another work dir. The last checkpoint (resume.pth) is untouched and finite, and so are the '
+    'finished tasks; --resume with optim_wrapper.clip_grad set goes on from it.'
 )
 # What scipy's Hungarian matching says of a cost that is NaN or infinite.
 _UNMATCHABLE = ('invalid numeric entries', 'cost matrix is infeasible')

@@ -70,9 +70,10 @@ def _with_task(line: str, loop: Any, mode: str) -> str:
     """``Iter(train) [12/24]  task_2 [4/8]  lr: ...`` out of ``Iter(train) [12/24]  lr: ...``."""
     if loop is None:
         return line
-    header, separator, rest = line.partition('  ')
+    # Not at the first two blanks: a step is padded to the width of the total, ``[  50/6000]``.
+    header, separator, rest = line.partition(']  ')
     task = loop.current_task
     where = 'loaded detector' if task is None else task.name
     if mode == 'train':
         where += f' [{loop.task_step}/{loop.max_steps}]'
-    return f'{header}  {where}{separator}{rest}'
+    return f'{header}]  {where}  {rest}' if separator else line

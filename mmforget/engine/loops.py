@@ -1,6 +1,7 @@
 """The training loop that takes one forgetting task after another."""
 
 import copy
+import json
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from mmforget.engine.checkpoints import (
     save_resume_checkpoint,
     unpack_message_hub,
 )
+from mmforget.engine.checks import check_budget, check_method, check_optimizer
 from mmforget.engine.finite import check_finite, check_weights, matching_explained
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.log_processor import ForgettingLogProcessor
@@ -148,20 +150,16 @@ class ContinualForgettingLoop(BaseLoop):
     def _check_parts(self, method: ForgettingMethod) -> None:
         """What would fail in one of the tasks fails here, before any work."""
         model, work_dir = self.runner.model, self.runner.work_dir
-        method.check(self.scenario)
-        self.trainable_hook.build().check(model, self.scenario)
-        missing = method.needs - (tap := build_tap(model)).fields
-        if missing:
-            raise RuntimeError(
-                f'{type(method).__name__} needs {sorted(missing)}, which {type(tap).__name__} '
-                f'cannot give for {type(model).__name__}.'
-            )
+        part = self.trainable_hook.build()
+        check_method(method, build_tap(model), self.scenario)
+        part.check(model, self.scenario)
+        check_budget(part, self.max_steps)
+        check_optimizer(part, self.optimizer_config)
         check_forget_classes(self.index, self.scenario)
-        images = {
-            i for t in self.scenario.tasks for name in _STREAMS for i in self._sample(t, name)
-        }
+        streams = [self._stream(t, name) for t in self.scenario.tasks for name in _STREAMS]
+        images = {int(image) for stream in streams for image in stream.image_indices}
         check_stream_images(self.dataloader.dataset, sorted(images))
-        if not self.runner._resume and (found := other_run(work_dir, self._identity())):
+        if not self.runner._resume and (found := other_run(work_dir, self._new_identity())):
             self.runner.logger.warning(
                 f'{work_dir} holds a {found}: it is overwritten. --resume would go on with it.'
             )
@@ -258,19 +256,29 @@ class ContinualForgettingLoop(BaseLoop):
         """Refuses to go on with another scenario than the one that was begun."""
         here = self._identity()
         for key, value in here.items():
-            if state['identity'][key] != value:
+            if state['identity'].get(key) != value:
                 raise ValueError(
-                    f'The checkpoint was written with {key}={state["identity"][key]!r}, the config '
-                    f'says {value!r}. Resume with the config of the run, or start anew in '
+                    f'The checkpoint was written with {key}={state["identity"].get(key)!r}, the '
+                    f'config says {value!r}. Resume with the config of the run, or start anew in '
                     'another work dir.'
                 )
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        """What makes a run the one it is, as plain types; the detector it began with aside."""
+        hook = self.trainable_hook
+        identity = {
             'tasks': [list(task.classes) for task in self.scenario.tasks],
             'max_steps': self.max_steps,
             'samplings': {name: asdict(self.samplings[name]) for name in _STREAMS},
+            'method': self.method_config,
+            'trainable': {'type': type(hook).__name__, **hook.config},
+            'seed': (self.runner.cfg.get('randomness') or {}).get('seed'),
         }
+        return json.loads(json.dumps(identity, default=repr))
+
+    def _new_identity(self) -> dict[str, Any]:
+        """Of a run that begins, and so knows the detector it begins with."""
+        return {**self._identity(), 'loaded_from': self._loaded_from}
 
     def _begin_metric(self) -> ForgettingCocoMetric | None:
         if self.runner.val_loop is None:
@@ -447,17 +455,20 @@ class ContinualForgettingLoop(BaseLoop):
             self.index, classes, self.samplings[stream], self.runner.seed, task.index, stream
         )
 
+    def _stream(self, task: ForgettingTask, stream: str) -> StreamDataset:
+        return StreamDataset(
+            self.dataloader.dataset,
+            self._sample(task, stream),
+            task.classes if stream == FORGET else task.retained,
+            self.samplings[stream].unlabelled,
+        )
+
     def _batches(self, task: ForgettingTask) -> Iterator[dict[str, dict[str, Any]]]:
         """Both streams side by side, from the step that is due to the task's last."""
         loaders = []
         for stream in _STREAMS:
             sampling = self.samplings[stream]
-            dataset = StreamDataset(
-                self.dataloader.dataset,
-                self._sample(task, stream),
-                task.classes if stream == FORGET else task.retained,
-                sampling.unlabelled,
-            )
+            dataset = self._stream(task, stream)
             sampler = StreamBatchSampler(
                 len(dataset),
                 sampling.batch_size or self.dataloader_config['batch_size'],
@@ -490,7 +501,7 @@ class ContinualForgettingLoop(BaseLoop):
         seconds: float = 0.0,
     ) -> None:
         state = {
-            'identity': self._identity(),
+            'identity': self._new_identity(),
             'seed': self.runner.seed,
             'task_index': self.task_index,
             'task_step': self.task_step,

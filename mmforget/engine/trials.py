@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
 
+from mmforget.engine.finite import matching_explained
 from mmforget.engine.randomness import seed_step
 from mmforget.engine.step import ForgettingStep
 from mmforget.trainable import TrialPlan
@@ -53,10 +55,11 @@ def group_gains(
         step.trainable.restart([name])
         if before is None:  # A fresh group does nothing, so this is the same for all.
             before = _objective(step, held_out)
-        if _train(step, build_optimizer(), train, plan.lr_factor, seed, task):
-            gains[name] = before - _objective(step, held_out)
-        else:
-            gains[name] = -math.inf
+        gains[name] = -math.inf
+        with suppress(FloatingPointError):  # It broke the predictions, which cannot be matched.
+            if _train(step, build_optimizer(), train, plan.lr_factor, seed, task):
+                gain = before - _objective(step, held_out)
+                gains[name] = gain if math.isfinite(gain) else -math.inf
         if step.trainable.trials_suffice(gains):
             break
     return gains
@@ -83,7 +86,7 @@ def _train(
         group['lr'] *= lr_factor
     for number, batch in enumerate(batches):
         seed_step(seed, task, number)
-        with optimizer.optim_context(step):
+        with optimizer.optim_context(step), matching_explained(step.detector, 'a trial', number):
             losses = step(batch, number)
         optimizer.update_params(step.detector.parse_losses(losses)[0])
         if not all(torch.isfinite(p).all() for p in step.trainable.parameters()):
@@ -98,5 +101,6 @@ def _objective(step: ForgettingStep, batches: Sequence[Mapping[str, Any]]) -> fl
     # The detector itself stays in training mode, in which it gives what its losses need.
     for child in step.detector.children():
         child.eval()
-    total = sum(float(step.detector.parse_losses(step(batch, 0))[0]) for batch in batches)
+    with matching_explained(step.detector, 'a trial', 0):
+        total = sum(float(step.detector.parse_losses(step(batch, 0))[0]) for batch in batches)
     return total / len(batches)

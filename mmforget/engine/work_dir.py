@@ -99,6 +99,6 @@ def _refusal(folder: Path, found: str) -> FileExistsError:
     return FileExistsError(
         f'The work dir {str(folder)!r} holds {found}. Starting anew would overwrite it; expected '
         'an empty work dir or one of the same scenario. Give another one with --work-dir or '
-        'work_dir in the config, go on with the run that is there (--resume and its config), or '
-        'remove the folder.'
+        'work_dir in the config, go on with the run that is there (--resume with its config, which '
+        'is kept in <time>/vis_data/config.py), or remove the folder.'
     )

@@ -43,7 +43,7 @@ def check_fit(model: nn.Module, checkpoint: Any, name: str) -> None:
     fitting = type(state)((k, v) for k, v in state.items() if k not in reshaped)
     fitting._metadata = getattr(state, '_metadata', {})
     missing, surplus = model.load_state_dict(fitting, strict=False)
-    missing = [k for k in missing if k not in reshaped]
+    missing = [k for k in missing if k not in reshaped and not _shared(k, model, fitting)]
 
     parameters = {k for k, _ in model.named_parameters(remove_duplicate=False)}
     lost = [k for k in missing if k in parameters or k.endswith(_STATISTICS)]
@@ -93,6 +93,12 @@ class _StateDict(dict):
     """A dict that can carry the versions of the modules, as torch's own state dicts do."""
 
     _metadata: Mapping[str, Any]
+
+
+def _shared(key: str, model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether a missing tensor came under another name: shared ones may be saved once."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    return key in own and any(own.get(other) is own[key] for other in state)
 
 
 def _belongs(key: str, model: nn.Module) -> bool:

@@ -53,6 +53,9 @@ class Tap:
         self.detector = detector
         self.cache = cache
 
+    def check(self, options: StreamOptions) -> None:
+        """Called before any work: raises where the family cannot give what a method wants."""
+
     def stages(self) -> dict[str, list[nn.Module]]:
         """Where the trunk may be cut: the modules of each stage, from the image upwards."""
         raise NotImplementedError

@@ -243,6 +243,14 @@ class DETRTap(Tap):
         """Takes what ``loss_by_feat`` wants between the predictions and the ground truth."""
         return ()
 
+    def check(self, options: StreamOptions) -> None:
+        if options.true_class_only and not self.detector.bbox_head.loss_cls.use_sigmoid:
+            raise TypeError(
+                f'true_class_only needs a sigmoid score per class, but the head of '
+                f'{type(self.detector).__name__} has a softmax over all classes. Take '
+                'matched_only.'
+            )
+
     def _stream_output(
         self,
         stream: Stream,
@@ -253,12 +261,7 @@ class DETRTap(Tap):
         data_samples: Sequence[Any],
     ) -> StreamOutput:
         head = self.detector.bbox_head
-        if stream.options.true_class_only and not head.loss_cls.use_sigmoid:
-            raise TypeError(
-                f'true_class_only needs a sigmoid score per class, but the head of '
-                f'{type(self.detector).__name__} has a softmax over all classes. Take '
-                'matched_only.'
-            )
+        self.check(stream.options)
         samples = data_samples[stream.images]
         targets = [sample.gt_instances for sample in samples]
         metas = [sample.metainfo for sample in samples]

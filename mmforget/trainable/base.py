@@ -55,6 +55,11 @@ class TrainablePart:
         """
 
     @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Types of optimiser that the part can work with; empty for all."""
+        return ()
+
+    @property
     def ranking_batches(self) -> int:
         """Batches of gradients wanted before a task's first step; 0 without a ranking pass."""
         return 0

@@ -87,6 +87,10 @@ class GroupSparseLoRA(TrainablePart):
             drop_from_optimizer(optimizer, self.parameters())
 
     @property
+    def optimizers(self) -> tuple[str, ...]:
+        return self.sparsity.optimizers
+
+    @property
     def ranking_batches(self) -> int:
         return self.sparsity.ranking_batches
 

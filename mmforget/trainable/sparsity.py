@@ -50,8 +50,10 @@ class Sparsity:
     Attributes:
         ranking_batches: Batches of gradients that ``rank`` wants before a task's first step.
         trial: The trials whose gains ``choose`` wants before a task's first step.
+        optimizers: Types of optimiser whose state it reads; empty if it reads none.
     """
 
+    optimizers: tuple[str, ...] = ()
     ranking_batches: int = 0
     trial: TrialPlan | None = None
 
@@ -141,6 +143,8 @@ class GroupSelection(Sparsity):
         window: Share of a task's steps in which the selection takes place, in (0, 1].
         warmup: Steps at the start of a task without threshold.
     """
+
+    optimizers = ('Adam', 'AdamW')
 
     def __init__(self, strength: float = 0.5, window: float = 0.25, warmup: int = 0) -> None:
         _check_not_negative('GroupSelection', strength=strength, window=window, warmup=warmup)

@@ -110,6 +110,32 @@ def test_the_metric_keeps_what_cocometric_was_told(ordinary):
     assert metric.metric == 'bbox' and 'format_only' not in metric
 
 
+def test_options_of_the_data_come_first(ordinary):
+    """What they change is seen by all that is built from it."""
+    options = {
+        'val_evaluator.ann_file': 'other.json',
+        'val_evaluator.restricted': False,
+        'train_dataloader.dataset.dataset.ann_file': 'mine.json',
+        'train_dataloader.dataset.pipeline': [{'type': 'LoadImageFromFile'}],
+        'train_cfg.max_steps': 7,
+    }
+    config = build(ordinary, cfg_options=options).config
+    assert config.val_evaluator.ann_file == 'other.json' and not config.val_evaluator.restricted
+    dataset = config.train_dataloader.dataset
+    assert dataset.type == 'CocoDataset' and dataset.ann_file == 'mine.json'
+    assert types(dataset.pipeline) == ['LoadImageFromFile']
+    assert config.train_cfg.max_steps == 7
+
+
+def test_several_validation_sets_without_one_file_are_not_measured(ordinary):
+    part = ordinary.val_dataloader.dataset
+    ordinary.val_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': [part, part]}
+    ordinary.val_evaluator = {'type': 'VOCMetric', 'metric': 'mAP'}
+    built = build(ordinary)
+    assert 'val_evaluator' not in built.config
+    assert any('several data sets without one annotation file' in note for note in built.notes)
+
+
 def test_another_metric_gives_way(ordinary):
     ordinary.val_evaluator = [{'type': 'VOCMetric', 'metric': 'mAP', 'eval_mode': '11points'}]
     ordinary.val_dataloader.dataset.ann_file = 'ImageSets/Main/test.txt'

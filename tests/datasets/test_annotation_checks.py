@@ -144,6 +144,18 @@ def test_an_error_of_the_data_set_itself_passes_through(ann_file):
     assert CocoDataset.parse_data_info is original
 
 
+def test_what_mmdetection_leaves_out_is_left_alone(ann_file):
+    """Boxes of crowds, and of categories that are no class of the detector."""
+
+    def change(document):
+        document['annotations'][0].update(bbox=BOXES['right'], iscrowd=1)
+        document['categories'].append({'id': 99, 'name': 'yak'})
+        document['annotations'][1].update(bbox=BOXES['right'], category_id=99)
+
+    edit(ann_file, change)
+    read(ann_file)
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -39,6 +39,15 @@ def refused(make_runner, work_dir, error, message, **overrides):
         ({'custom_hooks': [{**HOOK, 'rank': 17}]}, r"rank=17 .*which is \(32, 16\): .*1 to 16"),
         ({'custom_hooks': [{**HOOK, 'sparsity': CHOSEN}]}, r"names \['encoder.layers.7'\]"),
         (
+            {'custom_hooks': [{**HOOK, 'sparsity': {'type': 'GroupTrial', 'steps': 3}}]},
+            'Trials of 3 steps and 2 held-out batches do not fit into max_steps=4; .*at least 5',
+        ),
+        (
+            {'custom_hooks': [{**HOOK, 'sparsity': {'type': 'GroupSelection'}}],
+             'optim_wrapper.optimizer': {'_delete_': True, 'type': 'SGD', 'lr': 0.1}},
+            "has the type 'SGD', but the sparsity reads the state of Adam or AdamW. Take",
+        ),
+        (
             {'train_cfg.method': {'type': 'mmforget.GSLoRA', 'forget_weight': [0.1, 0.2]},
              'train_cfg.scenario.tasks': [['bag'], ['coat'], ['dress']]},
             '2 forget weights.*task number 3',
@@ -47,6 +56,27 @@ def refused(make_runner, work_dir, error, message, **overrides):
 )  # fmt: skip
 def test_a_config_that_cannot_be_run(make_runner, tmp_path, overrides, message):
     refused(make_runner, tmp_path, ValueError, message, **overrides)
+
+
+def test_a_loss_that_the_head_cannot_give(make_runner, tmp_path):
+    softmax = {'_delete_': True, 'type': 'CrossEntropyLoss', 'class_weight': 1.0}
+    overrides = {
+        'model.bbox_head.loss_cls': softmax,
+        'train_cfg.method': {'type': 'mmforget.GSLoRA', 'true_class_only': True},
+    }
+    refused(make_runner, tmp_path, TypeError, 'true_class_only needs a sigmoid', **overrides)
+
+
+def test_a_pipeline_that_mixes_images(make_runner, tmp_path):
+    mosaic = {'type': 'CachedMosaic', 'img_scale': (64, 64)}
+    pipeline = [
+        {'type': 'LoadImageFromFile'},
+        {'type': 'LoadAnnotations', 'with_bbox': True},
+        mosaic,
+        {'type': 'PackDetInputs'},
+    ]
+    overrides = {'train_dataloader.dataset.pipeline': pipeline}
+    refused(make_runner, tmp_path, ValueError, 'CachedMosaic, which mixes several', **overrides)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import LogProcessor
 
 from mmforget.engine import ForgettingLogProcessor
+from mmforget.engine.log_processor import _with_task
 
 NO_VALIDATION = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
 
@@ -157,3 +158,16 @@ def test_without_a_forgetting_loop_lines_are_mmengines(make_runner, tmp_path):
     make_runner(tmp_path, **overrides, **NO_VALIDATION).train()
     (log,) = tmp_path.glob('*/*.log')
     assert re.search(r'Iter\(train\) \[1/1\]  lr: ', log.read_text())
+
+
+def test_the_task_stands_behind_the_whole_counter():
+    """MMEngine pads a step to the width of the total, which puts blanks into the brackets."""
+    loop = SimpleNamespace(
+        current_task=SimpleNamespace(name='task_1'), task_step=50, max_steps=2000
+    )
+    line = 'Iter(train) [  50/6000]  lr: 1.0e-04  eta: 1:00:00'
+    assert _with_task(line, loop, 'train') == (
+        'Iter(train) [  50/6000]  task_1 [50/2000]  lr: 1.0e-04  eta: 1:00:00'
+    )
+    line = 'Iter(val) [  50/5000]    eta: 0:10:00'
+    assert _with_task(line, loop, 'val').startswith('Iter(val) [  50/5000]  task_1  ')

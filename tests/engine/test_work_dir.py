@@ -118,6 +118,12 @@ def test_the_loop_asks_before_it_overwrites(make_runner, finished):
     changes = {'train_cfg.scenario.tasks': [['bag'], ['dress']], **NO_VALIDATION}
     with pytest.raises(FileExistsError, match='another run, with tasks='):
         make_runner(folder, **changes).train()
+    method = {'train_cfg.method': {'type': 'mmforget.GSLoRA', 'forget_weight': 0.7}}
+    with pytest.raises(FileExistsError, match=r'another run, with method=.* 0.7'):
+        make_runner(folder, **method, **NO_VALIDATION).train()
+    for changes in (method, {'randomness': {'seed': 4}}):
+        with pytest.raises(ValueError, match='was written with (method|seed)=.*Resume with the'):
+            make_runner(folder, resume=True, load_from=None, **changes, **NO_VALIDATION).train()
     assert {name: (folder / name).read_bytes() for name in before} == before
 
     runner = make_runner(folder, **NO_VALIDATION)

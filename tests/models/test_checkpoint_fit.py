@@ -123,3 +123,36 @@ def test_weights_that_are_not_finite(model, state):
 def test_a_file_without_weights(model, content, message):
     with pytest.raises(ValueError, match=message):
         check_fit(model, content, 'base.pth')
+
+
+def test_shared_weights_may_be_saved_once(model, state, warnings):
+    """As safetensors does it; the detector then has both names."""
+    model.bbox_head.cls_branches[0] = model.bbox_head.cls_branches[1]
+    assert HEAD in model.state_dict()
+    check(model, {k: v for k, v in state.items() if 'cls_branches.0' not in k})
+    assert not warnings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name',
+    [
+        'detr/detr_r50_8xb2-150e_coco.py',
+        'conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
+        'dab_detr/dab-detr_r50_8xb2-50e_coco.py',
+        'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+        'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
+    ],
+)
+def test_stock_detectors_take_their_own_checkpoints(name, tmp_path, warnings):
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+    from mmengine.hub import get_config
+
+    register_all_modules(init_default_scope=True)
+    config = get_config(f'mmdet::{name}').model
+    config.backbone.init_cfg = None
+    model, other = (MODELS.build(copy.deepcopy(config)) for _ in range(2))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'published.pth')
+    check_fit(other, torch.load(tmp_path / 'published.pth', weights_only=True), 'published.pth')
+    assert not warnings

@@ -33,7 +33,8 @@ class ForgettingPicturesHook(Hook):
     - ``ap_curves.png`` and ``group_norms.png``: all tasks so far.
 
     The images are always the same ones: those that hold a class of the task come first. What was
-    not measured is not drawn. The run goes on to the bit as it would without the pictures.
+    not measured is not drawn. The run goes on to the bit as it would without the pictures, also
+    where one cannot be drawn: that is logged.
 
     Args:
         images: Validation images in a panel, 1 to 12.
@@ -98,14 +99,22 @@ class ForgettingPicturesHook(Hook):
     def after_forgetting_evaluation(
         self, runner: Runner, task: ForgettingTask, row: ResultsRow
     ) -> None:
-        loop = runner.train_loop
-        figures = result_pictures({'tasks': loop.rows}, last_only=True)
-        if self._chosen:
-            figures[f'{task.name}_detections'] = self._panel(runner, task)
+        try:
+            self._draw(runner, task)
+        except Exception as error:  # Tasks are still due, and all of them are worth more.
+            runner.logger.warning(
+                f'The pictures of {task.name} are incomplete: {type(error).__name__}: {error}'
+            )
+
+    def _draw(self, runner: Runner, task: ForgettingTask) -> None:
         folder = Path(runner.work_dir) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
+        figures = result_pictures({'tasks': runner.train_loop.rows}, last_only=True)
         for name, figure in figures.items():
             _publish(runner, folder / f'{name}.png', figure)
+        if self._chosen:
+            name = f'{task.name}_detections'
+            _publish(runner, folder / f'{name}.png', self._panel(runner, task))
 
     def _panel(self, runner: Runner, task: ForgettingTask) -> Figure:
         dataset = runner.val_dataloader.dataset
