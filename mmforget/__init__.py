@@ -24,6 +24,7 @@ _APIS = ('evaluate', 'forget', 'plan')
 
 
 def __getattr__(name: str) -> Any:
-    if name in _APIS:
-        return getattr(importlib.import_module('mmforget.apis'), name)
+    if name == 'apis' or name in _APIS:
+        apis = importlib.import_module('mmforget.apis')
+        return apis if name == 'apis' else getattr(apis, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
