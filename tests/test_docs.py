@@ -348,6 +348,7 @@ ELSEWHERE = {
         'tests/test_front_doors.py',
         "MIM / 'tools' / 'train.py',\n        'forget_coco.py'",
     ),
+    'python tools/demo.py --no-controls': ('tests/test_wheel.py', "'demo', '--no-controls'"),
     'python -m mmforget demo': ('tests/test_wheel.py', "'-m', 'mmforget', 'demo'"),
     'python -m pytest tests/test_contract.py': ('.ci/run', 'make test\n'),
     # It compiles for a quarter of an hour.
@@ -365,7 +366,6 @@ SHORTER = {
     'mim': '--cfg-options train_cfg.max_steps=2 train_cfg.scenario.tasks=[[bag]] '
     'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
-    'demo': '--cfg-options val_dataloader.dataset.indices=20',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
     'deformable-detr_mobilenetv2_3k_garments.py': '--cfg-options train_cfg.max_iters=2 '
     'train_dataloader.batch_size=2',
@@ -410,7 +410,7 @@ def test_commands_that_are_run_elsewhere():
 
 
 @pytest.fixture
-def shell(tmp_path):
+def shell(tmp_path, quick_start):
     """A folder like a clone, in which ``python`` is the one of this test; runs lines of bash."""
     for name in ('tools', 'configs', 'Makefile'):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -428,7 +428,7 @@ def shell(tmp_path):
 
     def run(text):
         environment = {**os.environ, 'PATH': f'{tmp_path}/bin{os.pathsep}{os.environ["PATH"]}'}
-        environment |= {'PYTHONPATH': str(ROOT), 'PYTHONSAFEPATH': '1'}
+        environment |= {'PYTHONPATH': f'{ROOT}{os.pathsep}{quick_start}', 'PYTHONSAFEPATH': '1'}
         environment['MMFORGET_CACHE'] = str(tmp_path / 'cache')
         environment.setdefault('MMFORGET_DATA', str(ROOT / 'data'))
         result = subprocess.run(

@@ -25,22 +25,25 @@ CLASSES = CocoDataset.METAINFO['classes']
 pytestmark = pytest.mark.slow
 
 
-def run(script, *arguments, cwd, path=str(ROOT)):
+@pytest.fixture(scope='module')
+def run(quick_start):
     """Runs a script as a user does; returns all that it prints."""
-    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-    environment['MMFORGET_DATA'] = os.environ.get('MMFORGET_DATA', str(ROOT / 'data'))
-    if path:
-        environment['PYTHONPATH'] = path
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', str(script), *map(str, arguments)],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-5000:]
-    return result.stdout
+
+    def run(script, *arguments, cwd, path=str(ROOT)):
+        environment = {**os.environ, 'PYTHONPATH': f'{path}{os.pathsep}{quick_start}'}
+        environment.setdefault('MMFORGET_DATA', str(ROOT / 'data'))
+        result = subprocess.run(
+            [sys.executable, '-W', 'ignore', str(script), *map(str, arguments)],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout[-5000:]
+        return result.stdout
+
+    return run
 
 
 def write_split(folder, split, first_id, number):
@@ -103,7 +106,7 @@ def coco(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def forgotten(coco):
+def forgotten(coco, run):
     """The README's config through mmdet's own training script: two tasks."""
     run(
         MIM / 'tools' / 'train.py',
@@ -147,7 +150,7 @@ def without_mmforget(tmp_path_factory):
     return str(folder)
 
 
-def test_mmdets_test_script_reads_it_with_nothing_of_ours(coco, forgotten, without_mmforget):
+def test_mmdets_test_script_reads_it_with_nothing_of_ours(coco, forgotten, without_mmforget, run):
     printed = run(
         MIM / 'tools' / 'test.py',
         *(STOCK, forgotten / 'task_2.pth', '--work-dir', 'work_dirs/test'),
@@ -159,7 +162,7 @@ def test_mmdets_test_script_reads_it_with_nothing_of_ours(coco, forgotten, witho
     assert re.search(r'coco/bbox_mAP: -?\d\.\d+', printed)
 
 
-def test_mmdets_inference_reads_it_as_the_docs_show(coco, forgotten, without_mmforget):
+def test_mmdets_inference_reads_it_as_the_docs_show(coco, forgotten, without_mmforget, run):
     page = (ROOT / 'docs' / 'get_started.md').read_text()
     (code,) = re.findall(r'```python\n([^`]*inference_detector[^`]*)```', page)
     code = code.replace('deformable-detr_r50_16xb2-50e_coco.py', str(STOCK))
@@ -180,12 +183,12 @@ def timeless(work_dir):
 
 SHORT = (
     *('train_cfg.max_steps=2', 'train_cfg.scenario.tasks=[[bag],[dress]]'),
-    *('custom_hooks.0.sparsity=None', 'val_dataloader.dataset.indices=50'),
+    *('custom_hooks.0.sparsity=None', 'val_dataloader.dataset.indices=20'),
 )
 
 
 @pytest.fixture(scope='module')
-def garments(tmp_path_factory):
+def garments(tmp_path_factory, run):
     """A short run of the Garments config through our script, in the folder ``ours``."""
     folder = tmp_path_factory.mktemp('garments')
     script = ROOT / 'tools' / 'train.py'
@@ -193,7 +196,7 @@ def garments(tmp_path_factory):
     return folder
 
 
-def test_mmdets_script_and_ours_give_the_same_figures(garments):
+def test_mmdets_script_and_ours_give_the_same_figures(garments, run):
     script = MIM / 'tools' / 'train.py'
     run(script, GARMENTS, '--work-dir', 'mmdets', '--cfg-options', *SHORT, cwd=garments)
     ours = timeless(garments / 'ours')
@@ -215,7 +218,7 @@ class StopBeforeSecondTask(Hook):
 """
 
 
-def test_resume_goes_on_after_the_first_task(garments):
+def test_resume_goes_on_after_the_first_task(garments, run):
     """``--resume`` of mmdet's script gives the figures of the run in one go."""
     (garments / 'stopping.py').write_text(STOPPING)
     (garments / 'stopped_run.py').write_text(
@@ -232,12 +235,12 @@ def test_resume_goes_on_after_the_first_task(garments):
     assert timeless(garments / 'stopped') == timeless(garments / 'ours')
 
 
-def test_test_script(garments):
+def test_test_script(garments, run):
     """Ours is mmdet's; the figures of the last task are those of the run."""
     printed = run(
         *(ROOT / 'tools' / 'test.py', GARMENTS, 'ours/task_2.pth', '--work-dir', 'test'),
         '--cfg-options',
-        *('test_dataloader.dataset.split=val', 'test_dataloader.dataset.indices=50'),
+        *('test_dataloader.dataset.split=val', 'test_dataloader.dataset.indices=20'),
         f'test_evaluator.ann_file={os.environ.get("MMFORGET_DATA", ROOT / "data")}'
         '/garments/annotations/val.json',
         *('test_evaluator.scenario.tasks=[[bag],[dress]]',),

@@ -54,12 +54,12 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture
-def run(installed, tmp_path):
+def run(installed, tmp_path, quick_start):
     """Runs Python in an empty folder, with the installed package on the path, not the clone."""
 
     def run(*arguments):
         environment = {key: v for key, v in os.environ.items() if key != 'PYTHONPATH'}
-        environment['PYTHONPATH'] = str(installed)
+        environment['PYTHONPATH'] = f'{installed}{os.pathsep}{quick_start}'
         environment.setdefault('MMFORGET_DATA', str(ROOT / 'data'))
         result = subprocess.run(
             [sys.executable, '-W', 'ignore', *map(str, arguments)],

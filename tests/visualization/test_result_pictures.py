@@ -1,7 +1,7 @@
 """All pictures of a results file, and the tool that draws them."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -46,23 +46,26 @@ def test_png_holds_the_pixels_and_drawing_repeats(results, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'a.png')), pixels)
 
 
-def run_tool(*arguments):
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Runs the script in this process, which has torch imported already."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+        runpy.run_path(str(TOOL), run_name='__main__')
+
+    return run
 
 
-@pytest.mark.slow
-def test_tool(results, tmp_path):
+def test_tool(results, tmp_path, run_tool, capsys):
     (tmp_path / 'forgetting.json').write_text(json.dumps(results))
-    done = run_tool(tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_tool(tmp_path)
     files = sorted((tmp_path / 'pictures').iterdir())
     assert [path.stem for path in files] == sorted(result_pictures(results))
     assert all(Image.open(path).size[0] > 300 for path in files)
-    assert sorted(done.stdout.split()) == [str(path) for path in files]
+    assert sorted(capsys.readouterr().out.split()) == [str(path) for path in files]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('content', 'arguments', 'message'),
     [
@@ -73,11 +76,12 @@ def test_tool(results, tmp_path):
     ],
     ids=['no file', 'another schema', 'no task', 'protocol'],
 )
-def test_tool_says_what_is_wrong(results, tmp_path, content, arguments, message):
+def test_tool_says_what_is_wrong(results, tmp_path, run_tool, capsys, content, arguments, message):
     path = tmp_path / 'forgetting.json'
     if content is not None:
         path.write_text(json.dumps(results if content == 'results' else content))
-    done = run_tool(path, *arguments)
-    assert done.returncode == 2 and message in done.stderr.replace('\n', ' ')
-    assert 'Traceback' not in done.stderr
+    with pytest.raises(SystemExit) as stopped:
+        run_tool(path, *arguments)
+    shown = capsys.readouterr().err.replace('\n', ' ')
+    assert stopped.value.code == 2 and message in shown
     assert not (tmp_path / 'pictures').exists()
