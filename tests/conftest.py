@@ -32,8 +32,8 @@ def quick_start(tmp_path_factory):
     folder = tmp_path_factory.mktemp('quick_start')
     (folder / 'transformers.py').write_text("raise ImportError('left out')\n")
     (folder / 'yapf' / 'yapflib').mkdir(parents=True)
-    for package in ('yapf', 'yapf/yapflib'):
-        (folder / package / '__init__.py').touch()
+    (folder / 'yapf' / '__init__.py').write_text("__version__ = '0.43.0'\n")
+    (folder / 'yapf' / 'yapflib' / '__init__.py').touch()
     (folder / 'yapf' / 'yapflib' / 'yapf_api.py').write_text(
         'def FormatCode(text, **_):\n    return text, True\n'
     )
