@@ -32,7 +32,7 @@ test: setup ## the quick tests
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup ## the tests that train
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=15
 
 lint: setup ## style and format
 	$(BIN)/ruff check $(SOURCES)
