@@ -248,34 +248,30 @@ def test_add_a_method_runs_as_written(train_example):
 
 @pytest.mark.slow
 def test_the_added_method_forgets(tmp_path, monkeypatch):
-    """On the shipped detector the score of forgotten objects falls; without the term it stays."""
+    """On the shipped detector the score of forgotten objects falls by more than half."""
     source, lines = (b.text for b in PYTHON if b.page.name == 'add_a_method.md')
     (tmp_path / 'suppression.py').write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv('MMFORGET_DATA', os.environ.get('MMFORGET_DATA', str(ROOT / 'data')))
     base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-3tasks.py'
-    after = {}
-    for weight in ('2.0', '0.0'):
-        text = lines.replace('forget_weight=2.0', f'forget_weight={weight}')
-        (tmp_path / 'mine.py').write_text(f'_base_ = [{str(ROOT / base)!r}]\n{text}')
-        config = Config.fromfile(tmp_path / 'mine.py')
-        config.merge_from_dict(
-            {
-                'work_dir': str(tmp_path / weight),
-                'experiment_name': f'suppression_{weight}',
-                'train_cfg.max_steps': 20,
-                'train_cfg.scenario.tasks': [['bag', 'sneaker']],
-            }
-        )
-        config.custom_hooks[0].sparsity = dict(type='ChosenGroups', groups=['decoder.layers.2'])
-        for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
-            config[key] = None
-        runner, record = Runner.from_cfg(config), Record()
-        runner.register_hook(record)
-        runner.train()
-        assert record.logs[0]['forget_score'] > 0.2
-        after[weight] = record.logs[-1]['forget_score']
-    assert after['2.0'] < 0.5 * after['0.0'] and after['0.0'] > 0.2
+    (tmp_path / 'mine.py').write_text(f'_base_ = [{str(ROOT / base)!r}]\n{lines}')
+    config = Config.fromfile(tmp_path / 'mine.py')
+    config.merge_from_dict(
+        {
+            'work_dir': str(tmp_path / 'run'),
+            'experiment_name': 'suppression_on_garments',
+            'train_cfg.max_steps': 20,
+            'train_cfg.scenario.tasks': [['bag', 'sneaker']],
+        }
+    )
+    config.custom_hooks[0].sparsity = dict(type='ChosenGroups', groups=['decoder.layers.2'])
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        config[key] = None
+    runner, record = Runner.from_cfg(config), Record()
+    runner.register_hook(record)
+    runner.train()
+    scores = [log['forget_score'] for log in record.logs]
+    assert sum(scores[-3:]) < 0.5 * sum(scores[:3]) and scores[0] > 0.2
 
 
 def test_own_trainable_part_runs_as_written(train_example):
