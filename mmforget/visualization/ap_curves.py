@@ -101,37 +101,22 @@ def _loaded(
 def _draw(
     axes: Axes, values: Values, colour: str, marker: str, label: str, thickness: float = 2.0
 ) -> None:
-    """One curve, with gaps where a value is undefined; nothing if all are."""
-    if all(value is None for value in values):
-        return
-    axes.plot(
-        range(len(values)),
-        _with_gaps(values),
-        color=colour,
-        marker=marker,
-        markersize=5 + 1.2 * thickness,
-        linewidth=thickness,
-        label=label,
-        clip_on=False,  # Markers at the edge stay whole.
-        zorder=3,
-    )
+    """A curve of the detector after each task."""
+    style = {'markersize': 5 + 1.2 * thickness, 'linewidth': thickness, 'label': label, 'zorder': 3}
+    _plot(axes, values, color=colour, marker=marker, **style)
 
 
 def _draw_dashed(axes: Axes, values: Values, colour: str, marker: str) -> None:
-    if all(value is None for value in values):
-        return
-    axes.plot(
-        range(len(values)),
-        _with_gaps(values),
-        color=colour,
-        marker=marker,
-        markersize=5,
-        markerfacecolor='white',
-        linestyle='--',
-        linewidth=1.2,
-        clip_on=False,
-        zorder=2,
-    )
+    """The same of the loaded detector."""
+    style = {'markersize': 5, 'markerfacecolor': 'white', 'linestyle': '--', 'linewidth': 1.2}
+    _plot(axes, values, color=colour, marker=marker, zorder=2, **style)
+
+
+def _plot(axes: Axes, values: Values, **style: Any) -> None:
+    """One curve, with gaps where a value is undefined; nothing if all are."""
+    if any(value is not None for value in values):
+        # Not clipped, so that markers at the edge stay whole.
+        axes.plot(range(len(values)), _with_gaps(values), clip_on=False, **style)
 
 
 def _with_gaps(values: Values) -> list[float]:

@@ -138,6 +138,7 @@ def test_shared_weights_may_be_saved_once(model, state, warnings):
     'name',
     [
         'detr/detr_r50_8xb2-150e_coco.py',
+        'conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
         'dab_detr/dab-detr_r50_8xb2-50e_coco.py',
         'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
     ],
