@@ -78,7 +78,9 @@ def updated_weight(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: floa
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype of an active autocast on this device, or None."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    # A compiler cannot trace the first question; the devices it knows have an autocast.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type)
+    if known and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 

@@ -1,5 +1,6 @@
 """The low-rank layer under DistributedDataParallel, two processes over gloo."""
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -47,6 +48,7 @@ def work(rank, folder):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow  # Two processes import torch and MMEngine.
 def test_two_processes_train_as_one(tmp_path):
     torch.multiprocessing.spawn(work, args=(str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f'rank_{rank}.pth') for rank in range(2))
