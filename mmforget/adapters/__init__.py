@@ -3,7 +3,15 @@
 Needs torch and safetensors only.
 """
 
-from .groups import AdapterGroup, group_penalty, make_groups, proximal_step, zero_
+from .groups import (
+    AdapterGroup,
+    group_norms,
+    group_penalty,
+    make_groups,
+    proximal_step,
+    zero_,
+    zero_groups,
+)
 from .injection import block_of, check_injection, find_targets, inject, remove, remove_one
 from .io import (
     AdapterState,
@@ -27,6 +35,7 @@ __all__ = [
     'concatenate',
     'disable_adapters',
     'find_targets',
+    'group_norms',
     'group_penalty',
     'inject',
     'load_adapters',
@@ -37,4 +46,5 @@ __all__ = [
     'remove_one',
     'save_adapters',
     'zero_',
+    'zero_groups',
 ]

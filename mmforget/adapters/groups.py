@@ -6,13 +6,13 @@ The method selects whole transformer blocks: a block whose group is driven to ze
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from .foreach import frobenius_norms, largest, scale_, update_norms
 from .injection import block_of
 from .lora import LoRALinear
 
@@ -78,38 +78,42 @@ class AdapterGroup:
         Raises:
             ValueError: ``kind`` is unknown.
         """
-        if kind == 'ab':
-            return (_sum_of_squares(self.parameters()) + EPS).sqrt()
-        if kind == 'b':
-            return _root(_sum_of_squares(self.effect()))
-        if kind == 'ba':
-            squares = []
-            for _, layer, _ in self.members:
-                gram_A = layer.lora_A @ layer.lora_A.t()
-                gram_B = layer.lora_B.t() @ layer.lora_B
-                squares.append(layer.scaling**2 * (gram_A * gram_B).sum())
-            return _root(torch.stack(squares).sum())
-        raise ValueError(
-            f"unknown norm kind={kind!r}: expected one of {NORMS} ('ab' is the paper's norm, 'b' "
-            "and 'ba' measure the effect)"
-        )
+        return group_norms([self], kind)[0]
 
     @torch.no_grad()
     def is_zero(self) -> bool:
         """Whether the matrices of :meth:`effect` are exactly zero: the group does nothing."""
-        return not any(bool(matrix.any()) for matrix in self.effect())
+        return not bool(largest([self.effect()]))
 
 
-def _sum_of_squares(matrices: Iterable[Tensor]) -> Tensor:
-    return torch.stack([matrix.square().sum() for matrix in matrices]).sum()
+def group_norms(groups: Sequence[AdapterGroup], kind: str = 'ab') -> Tensor:
+    """Sizes of all groups at once; see :meth:`AdapterGroup.norm`.
 
+    Args:
+        groups: The groups, at least one.
+        kind: ``'ab'``, ``'b'`` or ``'ba'``.
 
-def _root(square: Tensor) -> Tensor:
-    """Square root whose value and gradient at zero (or just below, by rounding) are zero."""
-    zero = square <= 0  # NaN is not, and stays NaN
-    # The inner where keeps the infinite slope at zero out of the gradient, where it would become
-    # NaN.
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
+    Returns:
+        (groups,), with gradient.
+
+    Raises:
+        ValueError: ``kind`` is unknown.
+    """
+    if kind == 'ab':
+        return frobenius_norms([group.parameters() for group in groups], EPS)
+    if kind == 'b':
+        return frobenius_norms([group.effect() for group in groups])
+    if kind == 'ba':
+        return update_norms(
+            [
+                [(layer.lora_A, layer.lora_B, layer.scaling) for _, layer, _ in group.members]
+                for group in groups
+            ]
+        )
+    raise ValueError(
+        f"unknown norm kind={kind!r}: expected one of {NORMS} ('ab' is the paper's norm, 'b' "
+        "and 'ba' measure the effect)"
+    )
 
 
 def make_groups(adapters: Mapping[str, LoRALinear], by: str = 'block') -> dict[str, AdapterGroup]:
@@ -154,44 +158,47 @@ def group_penalty(groups: Mapping[str, AdapterGroup], kind: str = 'ab') -> Tenso
         raise ValueError(f'unknown norm kind={kind!r}: expected one of {NORMS}')
     if not groups:
         return torch.zeros(())
-    return torch.stack([group.norm(kind) for group in groups.values()]).sum()
+    return group_norms(list(groups.values()), kind).sum()
 
 
 @torch.no_grad()
-def proximal_step(group: AdapterGroup, threshold: float) -> float:
-    """Soft-threshold the effect of a group: B <- B * max(0, 1 - threshold / ||B_g||), in place.
+def proximal_step(groups: Sequence[AdapterGroup], thresholds: Tensor | float) -> Tensor:
+    """Soft-threshold the effect of groups: B <- B * max(0, 1 - threshold / ||B_g||), in place.
 
     This is the proximal map of ``threshold * ||B_g||`` (Yuan and Lin 2006, the group lasso). Unlike
     the gradient of a penalty it gives exact zeros, namely whenever ``threshold >= ||B_g||``. A
     group that holds only A is thresholded on A.
 
+    Nothing waits for the device, so nothing is looked at either: a norm or a threshold that is NaN
+    turns its whole group to NaN, and the next check of losses or weights finds it.
+
     Args:
-        group: The group; its matrices are changed in place.
-        threshold: By how much the norm shrinks, in units of the norm; not negative.
+        groups: The groups, at least one; their matrices are changed in place.
+        thresholds: By how much each norm shrinks, in units of the norm; not negative. (groups,) on
+            the device of the matrices, or one number for all.
 
     Returns:
-        The new norm.
+        The new norms, (groups,).
 
     Raises:
-        ValueError: ``threshold`` is negative or not a number.
-        FloatingPointError: The group holds NaN or infinity.
+        ValueError: ``thresholds`` is a number that is negative or not a number.
     """
-    if not threshold >= 0:
-        raise ValueError(f'threshold={threshold!r}: expected a number that is not negative')
-    norm = float(group.norm('b'))
-    if not math.isfinite(norm):
-        raise FloatingPointError(
-            f"group '{group.name}' has norm {norm}: its matrices hold NaN or infinity. Lower the "
-            'learning rate, or check the losses.'
-        )
-    if norm <= threshold:
-        zero_(group)
-        return 0.0
-    if threshold > 0:
-        factor = 1.0 - threshold / norm
-        for matrix in group.effect():
-            matrix.mul_(factor)
-    return norm - threshold
+    if not isinstance(thresholds, Tensor) and not thresholds >= 0:
+        raise ValueError(f'thresholds={thresholds!r}: expected a number that is not negative')
+    norms = group_norms(groups, 'b')
+    # In this order NaN is no case of "below the threshold", which would hide it behind a zero.
+    factors = torch.where(norms <= thresholds, 0.0, 1.0 - thresholds / norms).to(norms.dtype)
+    scale_([group.effect() for group in groups], factors)
+    return norms * factors
+
+
+@torch.no_grad()
+def zero_groups(groups: Mapping[str, AdapterGroup]) -> list[str]:
+    """Names of the groups without effect, see :meth:`AdapterGroup.is_zero`; waits once for all."""
+    if not groups:
+        return []
+    entries = largest([group.effect() for group in groups.values()]).tolist()
+    return [name for name, entry in zip(groups, entries, strict=True) if entry == 0]
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ arXiv 2403.11530, section 4.1).
 
 Other implementations send every token through three matrix products. Here the sum ``W + s B A`` is
 formed once per parameter version and multiplied once, and the backward pass never forms the (out,
-in) gradient of the sum.
+in) gradient of the sum. Only a batch that is smaller than the layer goes through the frozen product
+and two thin ones: forming the sum would cost more multiply-adds (``operation_count``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from .operation_count import Gradients, LowRankShape, sum_pays
 
 
 def check_rank(rank: int, in_features: int, out_features: int, name: str = '') -> None:
@@ -75,7 +78,9 @@ def updated_weight(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: floa
 
 def _autocast_dtype(device_type: str) -> torch.dtype | None:
     """The dtype of an active autocast on this device, or None."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    # A compiler cannot trace the first question; the devices it knows have an autocast.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type)
+    if known and torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return None
 
@@ -89,7 +94,7 @@ def _no_autocast(device_type: str) -> Iterator[None]:
             yield
 
 
-class _LowRankLinear(torch.autograd.Function):
+class _SumLinear(torch.autograd.Function):
     """``F.linear`` with the ready sum ``W + s B A``; gradients go to x, A and B only."""
 
     @staticmethod
@@ -100,10 +105,11 @@ class _LowRankLinear(torch.autograd.Function):
         bias: Tensor | None,
         lora_A: Tensor,
         lora_B: Tensor,
-        owner: LoRALinear,
+        scaling: float,
+        owner: LoRALinear | None,
     ) -> Tensor:
-        need_x, _, _, need_A, need_B, _ = ctx.needs_input_grad
-        ctx.scaling = owner.scaling
+        need_x, _, _, need_A, need_B, *_ = ctx.needs_input_grad
+        ctx.scaling = scaling
         ctx.owner = owner
         # The weight is the shared cached sum, so it costs nothing per call.
         ctx.save_for_backward(
@@ -124,8 +130,9 @@ class _LowRankLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, lora_A, lora_B = ctx.saved_tensors
         dtype_A, dtype_B = ctx.adapter_dtypes
-        # A step is likely to follow, and not every optimiser moves the version counters.
-        ctx.owner.refresh()
+        if ctx.owner is not None:
+            # A step is likely to follow, and not every optimiser moves the version counters.
+            ctx.owner.refresh()
         grad_x = grad_A = grad_B = None
         with _no_autocast(grad.device.type):
             rows = grad.reshape(-1, grad.shape[-1])
@@ -140,7 +147,61 @@ class _LowRankLinear(torch.autograd.Function):
                 if lora_A is not None:
                     up = tokens @ lora_A.to(tokens.dtype).t()
                     grad_B = (rows.t() @ up).to(dtype_B) * ctx.scaling
-        return grad_x, None, None, grad_A, grad_B, None
+        return grad_x, None, None, grad_A, grad_B, None, None
+
+
+class _TwoProductLinear(torch.autograd.Function):
+    """``F.linear`` with the frozen ``W``, and ``s B A`` as two thin products added in place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        lora_A: Tensor,
+        lora_B: Tensor,
+        scaling: float,
+        owner: LoRALinear | None,
+    ) -> Tensor:
+        need_x, _, _, need_A, need_B, *_ = ctx.needs_input_grad
+        ctx.scaling = scaling
+        ctx.owner = owner
+        up = x.reshape(-1, x.shape[-1]) @ lora_A.to(x.dtype).t()
+        out = F.linear(x, weight, bias)
+        rows = out.reshape(-1, out.shape[-1])
+        rows.addmm_(up, lora_B.to(x.dtype).t(), alpha=scaling)
+        ctx.save_for_backward(
+            x if need_A else None,
+            weight if need_x else None,
+            lora_A if need_x else None,
+            lora_B if need_x or need_A else None,
+            up if need_B else None,
+        )
+        ctx.adapter_dtypes = (lora_A.dtype, lora_B.dtype)
+        return torch.ops.aten._unsafe_view.default(rows, out.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, lora_A, lora_B, up = ctx.saved_tensors
+        dtype_A, dtype_B = ctx.adapter_dtypes
+        if ctx.owner is not None:
+            ctx.owner.refresh()
+        grad_x = grad_A = grad_B = None
+        with _no_autocast(grad.device.type):
+            rows = grad.reshape(-1, grad.shape[-1])
+            if lora_B is not None:
+                down = rows @ lora_B.to(rows.dtype)
+                if weight is not None:
+                    grad_x = rows @ weight
+                    grad_x.addmm_(down, lora_A.to(rows.dtype), alpha=ctx.scaling)
+                    grad_x = grad_x.reshape(*grad.shape[:-1], weight.shape[1])
+                if x is not None:
+                    grad_A = (down.t() @ x.reshape(-1, x.shape[-1])).to(dtype_A) * ctx.scaling
+            if up is not None:
+                grad_B = (rows.t() @ up).to(dtype_B) * ctx.scaling
+        return grad_x, None, None, grad_A, grad_B, None, None
 
 
 _steps = 0
@@ -196,8 +257,12 @@ class LoRALinear(nn.Linear):
     ``eval()`` or ``to()``. Other writes through ``parameter.data`` cannot be seen: call
     :meth:`refresh` after them.
 
-    Under ``torch.compile`` the layer runs as two thin products beside the frozen one, which a
-    compiler can fuse.
+    Where gradients flow and the batch is smaller than the layer, the sum is not formed: the frozen
+    product and two thin ones take fewer multiply-adds. Shapes alone decide, so that a call that is
+    repeated for activation checkpointing, or after a resume, takes the same form. Without
+    gradients the sum serves every call until the weights move, and is always formed.
+
+    Under ``torch.compile`` the sum is a part of the graph and formed in every call.
 
     Args:
         linear: The layer to replace. Any subclass of ``nn.Linear`` that is called as ``layer(x)``.
@@ -359,9 +424,6 @@ class LoRALinear(nn.Linear):
         """
         if self.merged or not self._enabled:
             return F.linear(x, self.weight, self.bias)
-        if torch.compiler.is_compiling():
-            thin = F.linear(F.linear(x, self.lora_A), self.lora_B)
-            return F.linear(x, self.weight, self.bias) + self.scaling * thin
         needs_grad = torch.is_grad_enabled() and (
             x.requires_grad or self.lora_A.requires_grad or self.lora_B.requires_grad
         )
@@ -381,14 +443,30 @@ class LoRALinear(nn.Linear):
             dtype = lowered
             x = x.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        weight = self._sum(dtype)
         if not needs_grad:
-            return F.linear(x, weight, bias)
-        return _LowRankLinear.apply(x, weight, bias, self.lora_A, self.lora_B, self)
+            return F.linear(x, self._sum(dtype), bias)
+        # A compiled backward pass touches no Python object; nothing is cached there to be dropped.
+        owner = None if torch.compiler.is_compiling() else self
+        rest = (bias, self.lora_A, self.lora_B, self.scaling, owner)
+        if self._sum_pays(x):
+            return _SumLinear.apply(x, self._sum(dtype), *rest)
+        return _TwoProductLinear.apply(x, self.weight.to(dtype), *rest)
+
+    def _sum_pays(self, x: Tensor) -> bool:
+        """Whether a call with gradients takes the sum form.
+
+        How many calls will share the sum is not known beforehand, so one is counted.
+        """
+        shape = LowRankShape(self.in_features, self.out_features, self.rank)
+        gradients = Gradients(x.requires_grad, self.lora_A.requires_grad, self.lora_B.requires_grad)
+        return sum_pays(shape, x.numel() // self.in_features, gradients)
 
     def _sum(self, dtype: torch.dtype) -> Tensor:
         """``W + s B A`` in the compute dtype, formed anew only when a tensor changed."""
         sources = (self.weight, self.lora_A, self.lora_B)
+        if torch.compiler.is_compiling():
+            detached = tuple(source.detach() for source in sources)
+            return updated_weight(*detached, self.scaling).to(dtype)
         # An inference tensor has no version counter to watch.
         watched = not any(source.is_inference() for source in sources)
         if watched and self._cache is not None and self._cache.fits(sources, self.scaling):

@@ -1,6 +1,6 @@
 """A step that went to NaN or infinity stops the run before it reaches a file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +13,31 @@ _HELP = (
 )
 # What scipy's Hungarian matching says of a cost that is NaN or infinite.
 _UNMATCHABLE = ('invalid numeric entries', 'cost matrix is infeasible')
+
+
+def on_host(log_vars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A step's losses as scalars in the host's memory, in one transfer.
+
+    It is the step's one wait for the device; whoever looks at the losses after it, check or log,
+    waits no more.
+
+    Args:
+        log_vars: Name -> scalar.
+
+    Returns:
+        The same without their graph; where dtypes differ, in the widest.
+    """
+    device = next(iter(log_vars.values())).device
+    scalars = [value.detach().to(device, non_blocking=True) for value in log_vars.values()]
+    return dict(zip(log_vars, torch.stack(scalars).cpu().unbind(), strict=True))
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no entry is NaN or infinite; one fused call, and one wait for the device."""
+    tensors = [tensor.detach() for tensor in tensors if tensor.numel()]
+    if not tensors:
+        return True
+    return bool(torch.stack(torch._foreach_norm(tensors, torch.inf)).isfinite().all())
 
 
 def check_finite(total: Tensor, log_vars: Mapping[str, float], task: str, step: int) -> None:
@@ -78,12 +103,13 @@ def check_weights(model: nn.Module, task: str, step: int) -> None:
     Raises:
         FloatingPointError: A trainable weight is not finite.
     """
-    broken = _broken_weights(model, trainable_only=True)
-    if broken:
-        raise FloatingPointError(
-            f'After step {step} of {task} weights are not finite: {broken}. The losses were, so '
-            f'the gradient must have overflowed; expected finite weights. {_HELP}'
-        )
+    if all_finite(p for p in model.parameters() if p.requires_grad):
+        return
+    raise FloatingPointError(
+        f'After step {step} of {task} weights are not finite: '
+        f'{_broken_weights(model, trainable_only=True)}. The losses were, so the gradient must '
+        f'have overflowed; expected finite weights. {_HELP}'
+    )
 
 
 def _broken_weights(model: nn.Module, trainable_only: bool = False, shown: int = 3) -> str:

@@ -33,7 +33,7 @@ from mmforget.engine.checkpoints import (
     unpack_message_hub,
 )
 from mmforget.engine.checks import check_budget, check_method, check_optimizer
-from mmforget.engine.finite import check_finite, check_weights, matching_explained
+from mmforget.engine.finite import check_finite, check_weights, matching_explained, on_host
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.randomness import derive_seed, seed_step
@@ -419,7 +419,8 @@ class ContinualForgettingLoop(BaseLoop):
         ):
             losses = step(batch, self.task_step)
         total, log_vars = runner.model.parse_losses(losses)
-        check_finite(total, log_vars, task.name, self.task_step)
+        log_vars = on_host(log_vars)
+        check_finite(log_vars['loss'], log_vars, task.name, self.task_step)
         runner.optim_wrapper.update_params(total)
         self.task_step += 1
         step.trainable.after_step(runner.optim_wrapper.optimizer, self.task_step, self.max_steps)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.optim import OptimWrapper
 
-from mmforget.engine.finite import matching_explained
+from mmforget.engine.finite import all_finite, matching_explained
 from mmforget.engine.randomness import seed_step
 from mmforget.engine.step import ForgettingStep
 from mmforget.trainable import TrialPlan
@@ -89,7 +89,7 @@ def _train(
         with optimizer.optim_context(step), matching_explained(step.detector, 'a trial', number):
             losses = step(batch, number)
         optimizer.update_params(step.detector.parse_losses(losses)[0])
-        if not all(torch.isfinite(p).all() for p in step.trainable.parameters()):
+        if not all_finite(step.trainable.parameters()):
             return False
     return True
 
@@ -102,5 +102,5 @@ def _objective(step: ForgettingStep, batches: Sequence[Mapping[str, Any]]) -> fl
     for child in step.detector.children():
         child.eval()
     with matching_explained(step.detector, 'a trial', 0):
-        total = sum(float(step.detector.parse_losses(step(batch, 0))[0]) for batch in batches)
-    return total / len(batches)
+        totals = [step.detector.parse_losses(step(batch, 0))[0] for batch in batches]
+    return float(torch.stack(totals).double().mean())

@@ -12,6 +12,7 @@ from mmforget.adapters import (
     LoRALinear,
     adapter_state,
     check_injection,
+    group_norms,
     inject,
     make_groups,
     remove,
@@ -135,10 +136,9 @@ class GroupSparseLoRA(TrainablePart):
         self.groups = {n: g for n, g in self.groups.items() if n in alive}
 
     def group_norms(self) -> dict[str, float]:
-        return {
-            name: self.groups[name].norm('ba').item() if name in self.groups else 0.0
-            for name in self.group_names
-        }
+        norms = group_norms(list(self.groups.values()), 'ba').tolist() if self.groups else []
+        alive = dict(zip(self.groups, norms, strict=True))
+        return {name: alive.get(name, 0.0) for name in self.group_names}
 
     def structure(self) -> dict[str, Any]:
         return {'alive': list(self.groups), 'sparsity': self.sparsity.state_dict()}

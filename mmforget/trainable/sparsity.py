@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mmforget.adapters import AdapterGroup, group_penalty, proximal_step
+from mmforget.adapters import AdapterGroup, group_penalty, proximal_step, zero_groups
+from mmforget.adapters.foreach import frobenius_norms
 from mmforget.structures import ForgettingTask
 
 
@@ -161,16 +162,15 @@ class GroupSelection(Sparsity):
         self, groups: Mapping[str, AdapterGroup], optimizer: Optimizer, step: int, max_steps: int
     ) -> list[str]:
         last = max(round(self.window * max_steps), self.warmup + 1)
-        if step <= self.warmup or step > last:
+        if step <= self.warmup or step > last or not groups:
             return []
-        pulls = {name: _pull(group, optimizer) for name, group in groups.items()}
-        needed = self.strength * max(pull.norm for pull in pulls.values())
-        for name, group in groups.items():
-            pull = pulls[name]
-            proximal_step(group, pull.learning_rate * needed / max(pull.metric, 1e-30))
-        if step < last:
+        pulls = _pulls(list(groups.values()), optimizer)
+        if pulls is None:
             return []
-        return [name for name, group in groups.items() if group.is_zero()]
+        needed = self.strength * pulls.norms.max()
+        thresholds = pulls.learning_rates * needed / pulls.metrics.clamp(min=1e-30)
+        proximal_step(list(groups.values()), thresholds)
+        return zero_groups(groups) if step == last else []
 
 
 class GroupRanking(Sparsity):
@@ -348,33 +348,69 @@ def _of_task(values: Sequence[Any], task: ForgettingTask) -> Any:
     return values[task.index]
 
 
-class _Pull:
-    def __init__(self, norm: float, metric: float, learning_rate: float) -> None:
-        self.norm = norm
-        self.metric = metric
-        self.learning_rate = learning_rate
+@dataclass(frozen=True)
+class _Pulls:
+    """Of each group, (groups,): what draws on it.
+
+    Attributes:
+        norms: Norm of its smoothed gradient.
+        metrics: What the optimiser divides this gradient by.
+        learning_rates: Its step size.
+    """
+
+    norms: Tensor
+    metrics: Tensor
+    learning_rates: Tensor
 
 
 @torch.no_grad()
-def _pull(group: AdapterGroup, optimizer: Optimizer) -> _Pull:
-    """Norm of the group's smoothed gradient, the optimiser's metric on it, and its step size."""
-    of_parameter = {id(p): g for g in optimizer.param_groups for p in g['params']}
-    first, second, size, rate = 0.0, 0.0, 0, 0.0
-    for parameter in group.effect():
-        options = of_parameter[id(parameter)]
-        state = optimizer.state[parameter]
-        if 'exp_avg_sq' not in state:
-            raise TypeError(
-                f'GroupSelection reads the moments of Adam or AdamW, but the optimiser is '
-                f'{type(optimizer).__name__}. Use AdamW, or another sparsity.'
-            )
-        beta1, beta2 = options['betas']
-        count = float(state['step'])
-        first += float(state['exp_avg'].square().sum()) / (1 - beta1**count) ** 2
-        second += float(state['exp_avg_sq'].sum()) / (1 - beta2**count)
-        size += parameter.numel()
-        rate = options['lr']
-    return _Pull(first**0.5, (second / size) ** 0.5, rate)
+def _pulls(groups: Sequence[AdapterGroup], optimizer: Optimizer) -> _Pulls | None:
+    """Reads Adam's moments of the groups' effects; None before its first step.
+
+    Fused calls for all groups, without waiting for the device.
+    """
+    effects = [group.effect() for group in groups]
+    parameters = [parameter for effect in effects for parameter in effect]
+    options_of = {id(p): options for options in optimizer.param_groups for p in options['params']}
+    options = [options_of[id(parameter)] for parameter in parameters]
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters]
+    if all('betas' in option for option in options) and not any(states):
+        return None  # Gradients are accumulated, or a scaler has skipped every step so far.
+    if any('exp_avg_sq' not in state for state in states):
+        raise TypeError(
+            f'GroupSelection reads the moments of Adam or AdamW, but the optimiser is '
+            f'{type(optimizer).__name__}. Use AdamW, or another sparsity.'
+        )
+    entries = [sum(parameter.numel() for parameter in effect) for effect in effects]
+    # The mean square over a group is a sum over its matrices.
+    shares = [1 / number for number, effect in zip(entries, effects, strict=True) for _ in effect]
+    # In float64: one minus a beta close to one has few digits left.
+    counts = torch.stack([torch.as_tensor(state['step']) for state in states]).double()
+    betas = [option['betas'] for option in options]
+    table = [[beta1 for beta1, _ in betas], [beta2 for _, beta2 in betas], shares]
+    beta1, beta2, share = _on_device(table, counts.device)
+    device = parameters[0].device
+    first_scale = (1 / (1 - beta1**counts)).to(device, non_blocking=True)
+    second_scale = (share / (1 - beta2**counts)).to(device, non_blocking=True)
+    first = torch.stack(torch._foreach_norm([state['exp_avg'] for state in states]))
+    # Squares are not negative: their sum is the 1-norm.
+    second = torch.stack(torch._foreach_norm([state['exp_avg_sq'] for state in states], 1))
+    sizes = [len(effect) for effect in effects]
+    rates = [float(options_of[id(effect[-1])]['lr']) for effect in effects]
+    return _Pulls(
+        norms=_norms_of_parts(first * first_scale, sizes),
+        metrics=_norms_of_parts((second * second_scale).sqrt(), sizes),
+        learning_rates=_on_device(rates, device),
+    )
+
+
+def _norms_of_parts(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    return frobenius_norms([[part] for part in values.split(sizes)])
+
+
+def _on_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """As float64, without waiting for the device."""
+    return torch.tensor(numbers, dtype=torch.float64).to(device, non_blocking=True)
 
 
 SPARSITIES: dict[str, type[Sparsity]] = {

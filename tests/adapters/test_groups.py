@@ -11,6 +11,7 @@ from mmforget.adapters import (
     make_groups,
     proximal_step,
     zero_,
+    zero_groups,
 )
 
 
@@ -120,7 +121,7 @@ def test_penalty_is_the_plain_sum():
 def test_proximal_step_solves_its_problem():
     group = next(iter(make_groups(adapters()).values()))
     old = torch.cat([p.detach().flatten() for p in group.effect()])
-    assert proximal_step(group, 0.7) == pytest.approx(old.norm().item() - 0.7)
+    assert proximal_step([group], 0.7).item() == pytest.approx(old.norm().item() - 0.7)
     new = torch.cat([p.detach().flatten() for p in group.effect()])
     # stationarity of 0.5 ||b - old||^2 + 0.7 ||b||
     torch.testing.assert_close(new - old + 0.7 * new / new.norm(), torch.zeros_like(new))
@@ -133,7 +134,7 @@ def test_proximal_step_leaves_a_and_refreshes_the_layers():
     x = torch.randn(3, 6)
     layer = next(iter(layers.values()))
     a, before = layer.lora_A.detach().clone(), layer(x)
-    proximal_step(groups['encoder.layers.0'], 0.5)
+    proximal_step([groups['encoder.layers.0']], 0.5)
     assert torch.equal(layer.lora_A, a)
     want = nn.functional.linear(x, layer.weight + layer.delta(), layer.bias)
     torch.testing.assert_close(layer(x), want)
@@ -145,13 +146,13 @@ def test_exact_zeros(factor):
     layers = adapters()
     group, other = make_groups(layers).values()
     assert not group.is_zero()
-    assert proximal_step(group, factor * group.norm('b').item()) == 0.0
+    assert proximal_step([group], factor * group.norm('b').item()).item() == 0.0
     assert group.is_zero() and not other.is_zero()
     assert group.norm('b').item() == 0 and group.norm('ba').item() == 0
     for _, layer, _ in group.members:
         x = torch.randn(3, 6, dtype=torch.float64)
         assert torch.equal(layer(x), layer.original(x))
-    assert proximal_step(group, 0.0) == 0.0
+    assert proximal_step([group], 0.0).item() == 0.0
     zero_(other)
     assert other.is_zero()
 
@@ -159,7 +160,7 @@ def test_exact_zeros(factor):
 def test_threshold_zero_changes_nothing():
     group = next(iter(make_groups(adapters()).values()))
     before = [p.detach().clone() for p in group.effect()]
-    assert proximal_step(group, 0.0) == pytest.approx(group.norm('b').item())
+    assert proximal_step([group], 0.0).item() == pytest.approx(group.norm('b').item())
     assert all(torch.equal(p, q) for p, q in zip(group.effect(), before, strict=True))
 
 
@@ -170,22 +171,48 @@ def test_groups_of_a_alone():
     b = layer.lora_B.detach().clone()
     norm = layer.lora_A.detach().norm().item()
     assert group.norm('ab').item() == pytest.approx(norm)
-    assert proximal_step(group, norm / 4) == pytest.approx(norm * 0.75)
+    assert proximal_step([group], norm / 4).item() == pytest.approx(norm * 0.75)
     assert layer.lora_A.detach().norm().item() == pytest.approx(norm * 0.75)
-    proximal_step(group, norm)
+    proximal_step([group], norm)
     assert group.is_zero() and not layer.lora_A.any()
     assert torch.equal(layer.lora_B, b)
 
 
-def test_bad_values():
+@pytest.mark.parametrize('threshold', [-1.0, float('nan')])
+def test_bad_threshold(threshold):
     group = next(iter(make_groups(adapters()).values()))
-    for threshold in (-1.0, float('nan')):
-        with pytest.raises(ValueError, match='threshold'):
-            proximal_step(group, threshold)
+    with pytest.raises(ValueError, match='thresholds='):
+        proximal_step([group], threshold)
+
+
+@pytest.mark.parametrize('broken', [float('nan'), float('inf')])
+def test_the_threshold_hides_nothing_that_is_not_finite(broken):
+    """No device is waited for, so the group must show it to whoever looks at the weights next."""
+    first, second = make_groups(adapters()).values()
+    before = second.norm('b').item()
     with torch.no_grad():
-        group.effect()[0][0, 0] = float('nan')
-    with pytest.raises(FloatingPointError, match='encoder.layers.0'):
-        proximal_step(group, 0.1)
+        first.effect()[0][0, 0] = broken
+    norms = proximal_step([first, second], torch.tensor([1e9, 0.1], dtype=torch.float64))
+    assert not first.effect()[0].isfinite().all()
+    assert not first.is_zero()
+    assert norms[1].item() == pytest.approx(before - 0.1)
+    proximal_step([second], torch.tensor([float('nan')], dtype=torch.float64))
+    assert second.effect()[0].isnan().all()
+
+
+def test_each_group_has_its_own_threshold():
+    layers = {f'blocks.{i}.fc{j}': adapter(2 * i + j) for i in range(3) for j in range(1, 3)}
+    groups = list(make_groups(layers).values())
+    old = [[p.detach().clone() for p in group.effect()] for group in groups]
+    norms = [torch.cat([p.flatten() for p in effect]).norm() for effect in old]
+    thresholds = torch.stack([0.3 * norms[0], 2 * norms[1], 0 * norms[2]])
+    new = proximal_step(groups, thresholds)
+    torch.testing.assert_close(new, torch.stack([0.7 * norms[0], 0 * norms[1], norms[2]]))
+    for group, before, factor in zip(groups, old, (0.7, 0.0, 1.0), strict=True):
+        for matrix, was in zip(group.effect(), before, strict=True):
+            torch.testing.assert_close(matrix.detach(), factor * was)
+    assert zero_groups(make_groups(layers)) == ['blocks.1']
+    assert zero_groups({}) == []
 
 
 def test_proximal_descent_prunes_what_the_data_do_not_need():
@@ -209,7 +236,6 @@ def test_proximal_descent_prunes_what_the_data_do_not_need():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        for group in groups.values():
-            proximal_step(group, 0.01)
+        proximal_step(list(groups.values()), 0.01)
     assert groups['blocks.1'].is_zero()
     assert groups['blocks.0'].norm('b') > 0.3

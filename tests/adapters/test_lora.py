@@ -9,8 +9,13 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 
 from mmforget.adapters import LoRALinear, disable_adapters
+from mmforget.adapters.lora import _SumLinear, _TwoProductLinear
+
+# A layer of 6 x 5 forms the sum from 3 rows on where x needs a gradient, from 6 where not.
+FEW, MANY = 2, 12
 
 
 def make(inp=6, out=5, rank=2, alpha=3.0, bias=True, dtype=torch.float32, live=True, seed=0):
@@ -79,9 +84,10 @@ def test_gradients_equal_autograd(shape, bias):
     assert layer.weight.grad is None
 
 
-def test_gradcheck():
+@pytest.mark.parametrize('shape', [(FEW, 6), (2, 1, 6), (6,), (2, 3, 6), (MANY, 6)])
+def test_gradcheck(shape):
     layer = make(dtype=torch.float64)
-    x = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
     def run(x, a, b):
         layer.refresh()  # gradcheck writes through .data
@@ -89,6 +95,46 @@ def test_gradcheck():
 
     a, b = (p.detach().clone().requires_grad_() for p in (layer.lora_A, layer.lora_B))
     assert torch.autograd.gradcheck(run, (x, a, b))
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('needed', ['x', 'A', 'B', 'xA', 'xB', 'AB', 'xAB'])
+def test_both_forms_are_the_same_function(needed, bias):
+    layer = make(bias=bias, dtype=torch.float64)
+    x = torch.randn(2, 4, 6, dtype=torch.float64, requires_grad='x' in needed)
+    layer.lora_A.requires_grad_('A' in needed)
+    layer.lora_B.requires_grad_('B' in needed)
+    inputs = [t for t in (x, layer.lora_A, layer.lora_B) if t.requires_grad]
+    rest = (layer.bias, layer.lora_A, layer.lora_B, layer.scaling, layer)
+    thin = layer.scaling * F.linear(F.linear(x, layer.lora_A), layer.lora_B)
+    plain = F.linear(x, layer.weight, layer.bias) + thin
+    probe = torch.randn_like(plain)
+    want = torch.autograd.grad((plain * probe).sum(), inputs)
+    for out in (
+        _SumLinear.apply(x, layer._sum(torch.float64), *rest),
+        _TwoProductLinear.apply(x, layer.weight, *rest),
+    ):
+        torch.testing.assert_close(out, plain)
+        got = torch.autograd.grad((out * probe).sum(), inputs)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_smaller_count_of_operations_decides():
+    layer = make()
+    x = torch.randn(MANY, 6, requires_grad=True)
+    assert layer(x[:3]).grad_fn.name() == '_SumLinearBackward'
+    assert layer(x[:2]).grad_fn.name() == '_TwoProductLinearBackward'
+    assert layer(x.detach()[:5]).grad_fn.name() == '_TwoProductLinearBackward'
+    assert layer(x.detach()[:6]).grad_fn.name() == '_SumLinearBackward'
+    layer.refresh()
+    layer(x[:2])
+    assert layer._cache is None, 'nothing is formed for a small batch'
+    with torch.no_grad():
+        layer(x[:1])
+        ready = layer._sum(torch.float32)
+        layer(x[:2])
+        assert layer._sum(torch.float32) is ready, 'without gradients one sum serves every call'
 
 
 def test_non_contiguous_input_and_gradient():
@@ -135,7 +181,8 @@ def test_saves_no_tokens_by_out_and_no_fresh_weight():
     assert (out, inp) not in {shape for shape, _ in saved}, 'no gradient to x, so no weight'
 
 
-def test_backward_never_forms_the_full_gradient():
+@pytest.mark.parametrize('tokens', [7, 70])
+def test_backward_never_forms_the_full_gradient(tokens):
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Shapes(TorchDispatchMode):
@@ -148,7 +195,7 @@ def test_backward_never_forms_the_full_gradient():
             return result
 
     layer = make(inp=13, out=17, rank=3)
-    y = layer(torch.randn(7, 13)).sum()
+    y = layer(torch.randn(tokens, 13)).sum()
     with Shapes() as spy:
         y.backward()
     assert (3, 13) in spy.seen and (17, 3) in spy.seen
@@ -167,7 +214,7 @@ def test_frozen_adapter_still_passes_the_gradient_on():
 @pytest.mark.parametrize('name', ['lora_A', 'lora_B', 'weight'])
 def test_sum_follows_every_change(name):
     layer = make()
-    x = torch.randn(3, 6)
+    x = torch.randn(MANY, 6)
     before = layer(x)
     assert layer._sum(torch.float32) is layer._sum(torch.float32), 'formed once'
     with torch.no_grad():
@@ -191,7 +238,7 @@ def test_sum_follows_optimisers(kind):
         optimiser = torch.optim.AdamW(parameters, lr=0.1, **{kind: True})
     else:
         optimiser = getattr(torch.optim, kind)(parameters, lr=0.01)
-    x = torch.randn(3, 6)
+    x = torch.randn(MANY, 6)
     for _ in range(2):
         before = layer(x)
         before.square().sum().backward()
@@ -208,7 +255,7 @@ def test_sum_follows_optimisers(kind):
 
 def test_writes_through_data_are_seen_after_a_mode_switch_or_refresh():
     layer = make().train()
-    x = torch.randn(3, 6)
+    x = torch.randn(MANY, 6)
     layer(x)
     layer.lora_B.data.zero_()  # as weight averaging hooks do; no version counter moves
     torch.testing.assert_close(layer.eval()(x), F.linear(x, layer.weight, layer.bias))
@@ -233,55 +280,173 @@ def test_inference_mode_leaves_the_layer_trainable():
         assert not torch.equal(born(x), first)
 
 
-def test_autocast_bf16():
+@pytest.mark.parametrize('tokens', [9, 90])
+@pytest.mark.parametrize('lowered', [torch.bfloat16, torch.float16])
+def test_autocast(lowered, tokens):
     layer = make(inp=32, out=24, rank=4, alpha=1.0)
-    x = torch.randn(2, 9, 32, requires_grad=True)
-    probe = torch.randn(2, 9, 24)
+    x = torch.randn(tokens, 32, requires_grad=True)
+    probe = torch.randn(tokens, 24)
     inputs = (x, layer.lora_A, layer.lora_B)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast('cpu', lowered):
         y = layer(x)
         full = reference(layer, x)
-        assert y.dtype is torch.bfloat16
-        assert torch.equal(layer._sum(torch.bfloat16), layer._sum(torch.bfloat16))
+        assert y.dtype is lowered
+    assert y.grad_fn.name().startswith('_Two' if tokens == 9 else '_Sum')
     torch.testing.assert_close(y, full, rtol=2e-2, atol=2e-2)
     got = torch.autograd.grad((y.float() * probe).sum(), inputs)
     want = torch.autograd.grad((reference(layer, x) * probe).sum(), inputs)
     for a, b in zip(got, want, strict=True):
         assert a.dtype is b.dtype is torch.float32
         assert (a - b).norm() < 0.02 * b.norm()
+
+
+@pytest.mark.parametrize('tokens', [9, 90])
+def test_autocast_leaves_what_autocast_leaves(tokens):
+    layer = make(inp=32, out=24, rank=4, alpha=1.0, live=False)
+    x = torch.randn(tokens, 32, requires_grad=True)
     with torch.autocast('cpu', torch.bfloat16):
         plain = F.linear(x, layer.weight, layer.bias)
-        with torch.no_grad():
-            layer.lora_B.zero_()
         assert torch.equal(layer(x), plain), 'zero B: the bits of the plain layer'
         double = make(dtype=torch.float64)
-        assert double(torch.randn(2, 6, dtype=torch.float64)).dtype is torch.float64
+        assert double(torch.randn(tokens, 6, dtype=torch.float64)).dtype is torch.float64
 
 
-def test_compiled():
+@pytest.fixture
+def fresh_compiler():
+    """Shapes seen by an earlier test would make this one's dynamic."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize('tokens', [FEW, MANY])
+def test_compiled(fresh_compiler, tokens):
     layer = make(dtype=torch.float64)
-    x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
-    compiled = torch.compile(layer, backend='eager', fullgraph=True)
+    x = torch.randn(tokens, 6, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
     inputs = (x, layer.lora_A, layer.lora_B)
-    got = torch.autograd.grad(compiled(x).square().sum(), inputs)
-    want = torch.autograd.grad(reference(layer, x).square().sum(), inputs)
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b)
+    for _ in range(2):
+        got = torch.autograd.grad(compiled(x).square().sum(), inputs)
+        want = torch.autograd.grad(reference(layer, x).square().sum(), inputs)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
+        with torch.no_grad():
+            layer.lora_B.mul_(2)  # The graph must hold no old sum.
+            torch.testing.assert_close(compiled(x), reference(layer, x))
 
 
-@pytest.mark.parametrize('reentrant', [False, True])
-def test_activation_checkpointing(reentrant):
+def test_compiled_backward_never_forms_the_full_gradient(fresh_compiler):
+    shapes = set()
+
+    def backend(graph, inputs):
+        for node in graph.graph.nodes:
+            value = node.meta.get('val')
+            if node.op == 'call_function' and isinstance(value, torch.Tensor):
+                shapes.add(tuple(value.shape))
+        return graph.forward
+
+    layer = make(inp=13, out=17, rank=3)
+    compiled = torch.compile(
+        layer,
+        backend=aot_autograd(fw_compiler=lambda graph, _: graph.forward, bw_compiler=backend),
+        fullgraph=True,
+    )
+    compiled(torch.randn(70, 13, requires_grad=True)).sum().backward()
+    assert (3, 13) in shapes and (17, 3) in shapes and (70, 13) in shapes
+    assert (17, 13) not in shapes and (13, 17) not in shapes
+
+
+def test_compiled_for_batches_of_any_size(fresh_compiler):
     layer = make(dtype=torch.float64)
-    x = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True, dynamic=True)
+    for tokens in (FEW, 20, 3, 50):
+        x = torch.randn(tokens, 6, dtype=torch.float64, requires_grad=True)
+        inputs = (x, layer.lora_A, layer.lora_B)
+        got = torch.autograd.grad(compiled(x).square().sum(), inputs)
+        want = torch.autograd.grad(reference(layer, x).square().sum(), inputs)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_compiled_under_autocast(fresh_compiler):
+    layer = make(inp=32, out=24, rank=4, alpha=1.0)
+    x = torch.randn(90, 32, requires_grad=True)
+    compiled = torch.compile(layer, backend='aot_eager', fullgraph=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        y = compiled(x)
+        torch.testing.assert_close(y, layer(x))
+    got = torch.autograd.grad(y.float().sum(), (x, layer.lora_A, layer.lora_B))
+    want = torch.autograd.grad(reference(layer, x).sum(), (x, layer.lora_A, layer.lora_B))
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).norm() < 0.02 * b.norm()
+
+
+@pytest.mark.parametrize('tokens', [FEW, MANY])
+@pytest.mark.parametrize('reentrant', [False, True])
+def test_activation_checkpointing(reentrant, tokens):
+    layer = make(dtype=torch.float64)
+    x = torch.randn(tokens, 6, dtype=torch.float64, requires_grad=True)
     y = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=reentrant)
+    with torch.no_grad():
+        layer(x)  # A sum that is ready by now must not change the form of the second run.
     y.square().sum().backward()
-    want = torch.autograd.grad(reference(layer, x).square().sum(), (x, layer.lora_A))
-    torch.testing.assert_close((x.grad, layer.lora_A.grad), want)
+    want = torch.autograd.grad(reference(layer, x).square().sum(), (x, layer.lora_A, layer.lora_B))
+    torch.testing.assert_close((x.grad, layer.lora_A.grad, layer.lora_B.grad), want)
+
+
+@pytest.mark.parametrize('tokens', [FEW, MANY])
+def test_checkpointed_calls_whose_input_needs_no_gradient(tokens):
+    """The first layer's input is data; calls share the layer; autocast is on."""
+    layer = make(inp=6, out=6)
+    x = torch.randn(tokens, 6)
+
+    def run(wrap):
+        layer.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16):
+            out = wrap(layer, wrap(layer, x).relu())
+        out.float().square().sum().backward()
+        return layer.lora_A.grad.clone(), layer.lora_B.grad.clone()
+
+    want = run(lambda module, data: module(data))
+    checkpoint = torch.utils.checkpoint.checkpoint
+    got = run(lambda module, data: checkpoint(module, data, use_reentrant=False))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('tokens', [100, 8400])
+@pytest.mark.parametrize('lowered', [None, torch.bfloat16, torch.float16])
+def test_on_a_gpu(lowered, tokens):
+    layer = make(inp=256, out=1024, rank=8, alpha=8.0).cuda()
+    x = torch.randn(tokens, 256, device='cuda', requires_grad=True)
+    inputs = (x, layer.lora_A, layer.lora_B)
+    with torch.autocast('cuda', lowered or torch.float16, enabled=lowered is not None):
+        y = layer(x)
+    assert y.dtype is (lowered or torch.float32)
+    got = torch.autograd.grad(y.float().square().mean(), inputs)
+    want = torch.autograd.grad(reference(layer, x).square().mean(), inputs)
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).norm() < (0.02 if lowered else 1e-3) * b.norm()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('tokens', [100, 8400])
+def test_compiled_and_checkpointed_on_a_gpu(fresh_compiler, tokens):
+    layer = make(inp=256, out=1024, rank=8, alpha=8.0).cuda()
+    x = torch.randn(tokens, 256, device='cuda', requires_grad=True)
+    inputs = (x, layer.lora_A, layer.lora_B)
+    want = torch.autograd.grad(layer(x).square().mean(), inputs)
+    compiled = torch.compile(layer, fullgraph=True)
+    checkpointed = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+    for y in (compiled(x), checkpointed):
+        got = torch.autograd.grad(y.square().mean(), inputs)
+        for a, b in zip(got, want, strict=True):
+            assert (a - b).norm() < 1e-3 * b.norm()
 
 
 def test_copies_and_pickles_leave_the_sum_behind():
     layer = make()
-    x = torch.randn(3, 6)
+    x = torch.randn(MANY, 6)
     want = layer(x)
     assert layer._cache is not None
     buffer = io.BytesIO()

@@ -4,7 +4,13 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmforget.engine.finite import check_finite, check_weights, matching_explained
+from mmforget.engine.finite import (
+    all_finite,
+    check_finite,
+    check_weights,
+    matching_explained,
+    on_host,
+)
 
 NO_VALIDATION = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
 ADAPTER = 'encoder.layers.0.ffn.layers.0.0.lora_A'
@@ -22,6 +28,29 @@ def test_the_broken_term_is_named_apart_from_the_finite_ones():
         check_finite(nan, terms, 'task_2', 7)
     with pytest.raises(FloatingPointError, match=r'is inf in task_1, step 0: the sum \(finite: a='):
         check_finite(torch.tensor(float('inf')), {'a': 3e38, 'b': 3e38}, 'task_1', 0)
+
+
+def test_losses_come_to_the_host_as_they_are():
+    weight = torch.tensor(0.1, requires_grad=True)
+    terms = {
+        'loss': weight * 3,
+        'acc': torch.tensor(1 / 3, dtype=torch.float64),
+        'half': torch.tensor(0.7, dtype=torch.bfloat16),
+    }
+    got = on_host(terms)
+    assert list(got) == list(terms)
+    assert [v.item() for v in got.values()] == [v.item() for v in terms.values()]
+    assert not any(v.requires_grad for v in got.values())
+
+
+@pytest.mark.parametrize('broken', [float('nan'), float('inf'), -float('inf')])
+def test_one_broken_entry_is_enough(broken):
+    tensors = [torch.full((3, 4), 3e38), torch.zeros(0), torch.tensor([1.0, 2.0])]
+    assert all_finite(tensors), 'large, but finite'
+    assert all_finite([]) and all_finite([torch.zeros(0)])
+    tensors[2][1] = broken
+    assert not all_finite(tensors)
+    assert not all_finite([torch.tensor([broken], dtype=torch.float16)])
 
 
 def test_other_errors_of_a_forward_pass_through(build_tiny):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmforget.adapters import inject, make_groups
 from mmforget.structures import ForgettingTask
@@ -125,6 +126,92 @@ def test_survivors_are_free_of_the_threshold_after_the_window():
     before = groups['layers.0'].norm('b').item()
     assert selection.after_step(groups, optimizer, 20, 20) == []
     assert groups['layers.0'].norm('b').item() == before
+
+
+def threshold_by_hand(group, optimizer):
+    """A group's pull and metric, matrix by matrix in Python's own floats."""
+    first, second, size = 0.0, 0.0, 0
+    for parameter in group.effect():
+        state, options = optimizer.state[parameter], optimizer.param_groups[0]
+        (beta1, beta2), count = options['betas'], float(state['step'])
+        first += state['exp_avg'].double().square().sum().item() / (1 - beta1**count) ** 2
+        second += state['exp_avg_sq'].double().sum().item() / (1 - beta2**count)
+        size += parameter.numel()
+    return first**0.5, (second / size) ** 0.5
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_selection_is_the_plain_formula(fused):
+    network, groups, optimizer = build([1.0, 0.3, 0.9], lr=1e-2)
+    for options in optimizer.param_groups:
+        options['fused'] = fused
+    selection = GroupSelection(strength=0.8, window=1.0)
+    torch.manual_seed(1)
+    for step in range(1, 6):
+        network(torch.randn(16, 6)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        by_hand = {name: threshold_by_hand(group, optimizer) for name, group in groups.items()}
+        needed = 0.8 * max(pull for pull, _ in by_hand.values())
+        before = {n: [p.detach().double() for p in g.effect()] for n, g in groups.items()}
+        assert selection.after_step(groups, optimizer, step, 10) == []
+        for name, group in groups.items():
+            norm = torch.cat([p.flatten() for p in before[name]]).norm().item()
+            factor = max(0.0, 1 - 1e-2 * needed / by_hand[name][1] / norm) if norm else 0.0
+            for matrix, was in zip(group.effect(), before[name], strict=True):
+                got = matrix.detach().double()
+                torch.testing.assert_close(got, factor * was, rtol=1e-6, atol=1e-9)
+    assert not groups['layers.0'].is_zero()
+
+
+def test_selection_waits_for_the_optimisers_first_step():
+    """Gradients are accumulated over several steps, or a scaler skips those that overflow."""
+    network, groups, optimizer = build([1.0, 0.5])
+    selection = GroupSelection(strength=0.5, window=1.0)
+    assert selection.after_step(groups, optimizer, 1, 10) == []
+    network(torch.randn(16, 6)).backward()
+    optimizer.step()
+    selection.after_step(groups, optimizer, 2, 10)
+    assert not groups['layers.0'].is_zero()
+
+
+class Waits(TorchDispatchMode):
+    """Counts reads of a tensor's value by Python."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += 'local_scalar' in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device():
+    network, groups, optimizer = build([1.0, 0.01, 0.9])
+    network(torch.randn(16, 6)).backward()
+    optimizer.step()
+    with Waits() as waits:
+        GroupSelection(strength=0.3, window=1.0).after_step(groups, optimizer, 1, 10)
+        GroupPenalty(1.0).penalty(groups, 0).backward()
+    assert waits.number == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('fused', [False, True])
+def test_no_step_waits_for_the_gpu(fused):
+    network, groups, _ = build([1.0, 0.01, 0.9])
+    network.cuda()
+    parameters = [p for g in groups.values() for p in g.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, fused=fused)
+    network(torch.randn(16, 6, device='cuda')).backward()
+    optimizer.step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        GroupSelection(strength=0.3, window=1.0).after_step(groups, optimizer, 1, 10)
+        GroupPenalty(1.0).penalty(groups, 0).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert groups['layers.1'].is_zero() and not groups['layers.0'].is_zero()
 
 
 def test_selection_needs_the_moments_of_adam():
