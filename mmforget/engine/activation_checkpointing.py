@@ -17,7 +17,7 @@ def check_num_cp(detector: nn.Module, num_cp: int) -> None:
         ValueError: It has not, or there is no encoder.
     """
     layers = getattr(getattr(detector, 'encoder', None), 'layers', ())
-    if not 0 <= num_cp <= len(layers):
+    if not isinstance(num_cp, int) or not 0 <= num_cp <= len(layers):
         raise ValueError(
             f'num_cp is {num_cp!r}; expected a whole number from 0 to {len(layers)}, the layers of '
             f'the encoder of {type(detector).__name__}.'
