@@ -3,7 +3,6 @@
 import functools
 import logging
 import mmap
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-_CATEGORIES = re.compile(rb'"categories"\s*:\s*\[\s*\{')
+from mmforget.datasets.category_search import category_lists
 
 
 def check_categories(config: Any) -> None:
@@ -37,7 +36,7 @@ def check_categories(config: Any) -> None:
     with path.open('rb') as file:
         if path.stat().st_size:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                if _CATEGORIES.search(text):
+                if any(category_lists(text)):
                     return
     raise ValueError(
         f'{path} has no categories: expected a COCO annotation file with images, annotations and '
@@ -77,10 +76,9 @@ def checked_boxes() -> Iterator[None]:
     def watched(self: CocoDataset, raw_data_info: dict) -> Any:
         image = raw_data_info['raw_img_info']
         for annotation in raw_data_info['raw_ann_info']:
-            if annotation['category_id'] not in self.cat_ids:
-                continue  # Of no class of the detector: left out by MMDetection as well.
             found = _place(annotation, image)
-            if found is not None:
+            # Of no class of the detector: left out by MMDetection as well.
+            if found is not None and annotation['category_id'] in self.cat_ids:
                 list_ = outside if found == 'outside' else centre_outside
                 list_.append(
                     f'{self.ann_file}, annotation {annotation.get("id")}: bbox '

@@ -1,7 +1,7 @@
 """Missing image files are found before training, not when a batch asks for them."""
 
+import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
@@ -49,7 +49,7 @@ def _reads_files(pipeline: Any) -> bool:
 
 def _check(infos: Iterable[Mapping[str, Any]], key: str) -> None:
     paths = dict.fromkeys(info['img_path'] for info in infos)
-    missing = [path for path in paths if '://' not in path and not Path(path).is_file()]
+    missing = [path for path in paths if '://' not in path and not os.path.isfile(path)]
     if missing:
         raise FileNotFoundError(
             f'{missing[0]!r} does not exist; it is the first of {len(missing)} missing images '

@@ -1,5 +1,6 @@
 """Which images a stream may draw from, and which of them it gets (spec A.4, E.1.11, F)."""
 
+import heapq
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,14 +200,12 @@ def _draw_balanced(
         quota: Images that each class takes.
         fill: The total to fill up to afterwards; ``None`` for no filling.
     """
-    place = {image: at for at, image in enumerate(order.tolist())}
+    place = np.empty(int(order.max()) + 1, dtype=np.int64)
+    place[order] = np.arange(len(order))
     rare_first = sorted(images_of, key=len)
-    holders: dict[int, list[int]] = {}
-    for label, images in enumerate(rare_first):
-        for image in images.tolist():
-            holders.setdefault(image, []).append(label)
     # Reversed, so that pop() gives the next one.
-    waiting = [sorted(images.tolist(), key=place.get, reverse=True) for images in rare_first]
+    waiting = [images[np.argsort(-place[images])].tolist() for images in rare_first]
+    holders = _Holders(rare_first)
     counts = [0] * len(rare_first)
     chosen: set[int] = set()
 
@@ -215,7 +214,7 @@ def _draw_balanced(
             image = waiting[label].pop()
             if image not in chosen:
                 chosen.add(image)
-                for holder in holders[image]:
+                for holder in holders.of(image):
                     counts[holder] += 1
                 return True
         return False
@@ -223,9 +222,32 @@ def _draw_balanced(
     for label in range(len(rare_first)):
         while counts[label] < quota and take(label):
             pass
-    open_labels = set(range(len(rare_first)))
+    # Counts only grow, so an entry with its present count is the smallest of all.
+    fewest = [(count, label) for label, count in enumerate(counts)]
+    heapq.heapify(fewest)
     while fill is not None and len(chosen) < fill:
-        label = min(open_labels, key=lambda label: (counts[label], label))
-        if not take(label):
-            open_labels.remove(label)
+        count, label = fewest[0]
+        if count < counts[label] or take(label):
+            heapq.heapreplace(fewest, (counts[label], label))
+        else:
+            heapq.heappop(fewest)
     return sorted(chosen)
+
+
+class _Holders:
+    """Which of several classes hold an image.
+
+    Args:
+        images_of: The images of each class.
+    """
+
+    def __init__(self, images_of: Sequence[np.ndarray]) -> None:
+        images = np.concatenate(images_of)
+        labels = np.repeat(np.arange(len(images_of)), [len(found) for found in images_of])
+        order = np.argsort(images, kind='stable')
+        self._labels = labels[order].tolist()
+        self._ends = np.cumsum(np.bincount(images)).tolist()
+
+    def of(self, image: int) -> list[int]:
+        """The positions of the classes, ascending."""
+        return self._labels[self._ends[image - 1] if image else 0 : self._ends[image]]

@@ -3,13 +3,14 @@
 import bisect
 import json
 import mmap
-import re
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
 from mmengine.dataset import BaseDataset, ConcatDataset, RepeatDataset
 from mmengine.fileio import get_local_path
+
+from mmforget.datasets.category_search import category_lists
 
 
 class StreamSource:
@@ -143,26 +144,19 @@ def check_label_map(source: StreamSource) -> None:
 
 def _category_names(part: BaseDataset) -> dict[int, str] | None:
     """Names by category id; ``None`` where the file cannot be looked into."""
-    key = b'"categories"'
     try:
         with (
             get_local_path(part.ann_file, backend_args=getattr(part, 'backend_args', None)) as path,
             open(path, 'rb') as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
         ):
-            # From the end, where COCO has them; the whole file may hold half a gigabyte.
-            at = text.rfind(key)
-            while at >= 0:
-                start = at + len(key)
-                # The same word may stand elsewhere, as a value or inside the images.
-                if re.match(rb'\s*:\s*\[\s*\{', text[start : start + 64]):
-                    tail = text[start : start + (1 << 20)].decode(errors='ignore')
-                    try:
-                        value, _ = json.JSONDecoder().raw_decode(tail[tail.index('[') :])
-                        return {entry['id']: entry['name'] for entry in value}
-                    except (ValueError, TypeError, KeyError):
-                        pass
-                at = text.rfind(key, 0, at)
+            for at in category_lists(text):
+                tail = text[at : at + (1 << 20)].decode(errors='ignore')
+                try:
+                    value, _ = json.JSONDecoder().raw_decode(tail)
+                    return {entry['id']: entry['name'] for entry in value}
+                except (ValueError, TypeError, KeyError):
+                    pass
     except (OSError, ValueError):
         pass
     return None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.device import get_device
+
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import ForgettingScenario
 from mmforget.taps import Tap
@@ -52,7 +54,13 @@ def check_optimizer(part: TrainablePart, config: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: The part reads the state of another kind of optimiser.
+        RuntimeError: Mixed precision without a GPU, which MMEngine does not offer.
     """
+    if config.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise RuntimeError(
+            "optim_wrapper.type is 'AmpOptimWrapper' (tools/train.py --amp), which needs a GPU: "
+            "there is none here. Take 'OptimWrapper', or start without --amp."
+        )
     kind = config.get('optimizer', {}).get('type')
     if part.optimizers and isinstance(kind, str) and kind not in part.optimizers:
         raise ValueError(

@@ -25,6 +25,7 @@ from mmforget.datasets.image_checks import check_stream_images, check_validation
 from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
 from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
+from mmforget.engine.activation_checkpointing import check_num_cp, checkpointed_encoder
 from mmforget.engine.checkpoints import (
     RESUME_FILE,
     detector_checkpoint,
@@ -33,6 +34,7 @@ from mmforget.engine.checkpoints import (
     unpack_message_hub,
 )
 from mmforget.engine.checks import check_budget, check_method, check_optimizer
+from mmforget.engine.compilation import compiled
 from mmforget.engine.finite import check_finite, check_weights, matching_explained, on_host
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.log_processor import ForgettingLogProcessor
@@ -83,6 +85,10 @@ class ContinualForgettingLoop(BaseLoop):
         trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in
             training and in evaluation, in MB; 0 computes it every time. Worth it where the pipeline
             draws few variants of an image.
+        num_cp: The lowest encoder layers that keep no activations but are computed again in the
+            backward pass: less memory, more time. Only layers above the frozen trunk have any.
+        compile: ``True`` or arguments of ``torch.compile``, for backbone, neck and the layers of
+            encoder and decoder.
 
     Raises:
         ValueError: The scenario does not fit the data, or an argument is out of range.
@@ -99,6 +105,8 @@ class ContinualForgettingLoop(BaseLoop):
         checkpoint_interval: int | None = None,
         base: str | None = None,
         trunk_cache_mb: int = 0,
+        num_cp: int = 0,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         _check_positive('max_steps', max_steps)
         if checkpoint_interval is not None:
@@ -127,6 +135,8 @@ class ContinualForgettingLoop(BaseLoop):
         self.max_steps = int(max_steps)
         self.checkpoint_interval = _take_over_checkpoints(runner, checkpoint_interval)
         self.trunk_cache = TrunkCache(trunk_cache_mb * 2**20) if trunk_cache_mb else None
+        self.num_cp = num_cp
+        self.compile = compile
         self.task_index = 0
         self.task_step = 0
         self.current_task: ForgettingTask | None = None
@@ -155,6 +165,7 @@ class ContinualForgettingLoop(BaseLoop):
         part.check(model, self.scenario)
         check_budget(part, self.max_steps)
         check_optimizer(part, self.optimizer_config)
+        check_num_cp(model, self.num_cp)
         check_forget_classes(self.index, self.scenario)
         streams = [self._stream(t, name) for t in self.scenario.tasks for name in _STREAMS]
         images = {int(image) for stream in streams for image in stream.image_indices}
@@ -191,6 +202,11 @@ class ContinualForgettingLoop(BaseLoop):
 
     def run(self) -> nn.Module:
         """Runs all tasks that are not done yet."""
+        detector = self.runner.model
+        with compiled(detector, self.compile), checkpointed_encoder(detector, self.num_cp):
+            return self._run()
+
+    def _run(self) -> nn.Module:
         runner = self.runner
         if not self._weights_loaded:
             raise RuntimeError(

@@ -1,15 +1,23 @@
 """The one module whose forward every gradient passes through."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
+from mmforget.structures import StreamOutput
 from mmforget.taps import Stream, Tap
 from mmforget.trainable import TrainablePart
+
+_STREAMS = (FORGET, RETAIN)
+# Loggers that have told of streams padded to different sizes.
+_TOLD: weakref.WeakSet[MMLogger] = weakref.WeakSet()
 
 
 class ForgettingStep(nn.Module):
@@ -53,7 +61,11 @@ class ForgettingStep(nn.Module):
     def forward(
         self, batch: Mapping[str, dict[str, Sequence[Any]]], step: int
     ) -> dict[str, Tensor]:
-        """Runs both streams through the network as one batch.
+        """Runs both streams through the network.
+
+        As one batch where both are padded to the same height and width. Otherwise each on its
+        own: padding one stream to the other's size would change what the detector sees of it
+        (GroupNorm and the borders of convolutions look at padding).
 
         Args:
             batch: ``{'forget': data, 'retain': data}``, as the dataloaders collate them.
@@ -64,22 +76,52 @@ class ForgettingStep(nn.Module):
         """
         if self.training:
             self._still_trunk()
-        sizes = [len(batch[name]['inputs']) for name in (FORGET, RETAIN)]
         data = {
-            key: [item for name in (FORGET, RETAIN) for item in batch[name][key]]
-            for key in ('inputs', 'data_samples')
+            name: self.detector.data_preprocessor(
+                {key: batch[name][key] for key in ('inputs', 'data_samples')}, training=True
+            )
+            for name in _STREAMS
         }
-        data = self.detector.data_preprocessor(data, training=True)
-        slices = {FORGET: slice(0, sizes[0]), RETAIN: slice(sizes[0], sum(sizes))}
-        samples = [
-            sample
-            for name in (FORGET, RETAIN)
-            for sample in self.method.targets(name, data['data_samples'][slices[name]])
-        ]
-        streams = {name: Stream(slices[name], self.method.stream_options(name)) for name in slices}
-        outputs = self.tap.forward(data['inputs'], samples, streams)
+        shapes = {name: tuple(data[name]['inputs'].shape[-2:]) for name in _STREAMS}
+        if shapes[FORGET] == shapes[RETAIN]:
+            outputs = self._forward(data)
+        else:
+            _tell_once(shapes[FORGET], shapes[RETAIN])
+            outputs = {}
+            for name in _STREAMS:
+                outputs |= self._forward({name: data[name]})
         losses = self.method.losses(outputs[FORGET], outputs[RETAIN])
         penalty = self.trainable.penalty(step)
         if penalty is not None:
             losses['loss_sparsity'] = penalty
         return losses
+
+    def _forward(self, data: Mapping[str, dict[str, Any]]) -> dict[str, StreamOutput]:
+        """One forward for some of the streams, all padded to one shape."""
+        batches = [data[name]['inputs'] for name in data]
+        inputs = torch.cat(batches) if len(batches) > 1 else batches[0]
+        samples: list[Any] = []
+        streams = {}
+        for name in data:
+            own = self.method.targets(name, data[name]['data_samples'])
+            place = slice(len(samples), len(samples) + len(own))
+            streams[name] = Stream(place, self.method.stream_options(name))
+            samples += own
+        return self.tap.forward(inputs, samples, streams)
+
+
+def _tell_once(forget: tuple[int, int], retain: tuple[int, int]) -> None:
+    """Logs why the streams go one after the other; once a run, which has a logger of its own."""
+    logger = MMLogger.get_current_instance()
+    if logger in _TOLD:
+        return
+    _TOLD.add(logger)
+    logger.info(
+        f'The forget batch is padded to {_size(forget)} and the retain batch to {_size(retain)}: '
+        'where they differ, the two go through the network one after the other instead of '
+        'together. A pipeline that gives all images one shape (Pad to a fixed size) is faster.'
+    )
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return ' x '.join(map(str, shape))

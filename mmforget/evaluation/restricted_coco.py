@@ -156,7 +156,7 @@ def restrict(coco_eval: COCOeval, cat_ids: Collection[int], img_ids: Collection[
     cat_places = [k for k, cat_id in enumerate(done.catIds) if cat_id in cats]
     img_places = [i for i, img_id in enumerate(done.imgIds) if img_id in imgs]
 
-    part = COCOeval(iouType=done.iouType)
+    part = type(coco_eval)(iouType=done.iouType)
     part.cocoGt, part.cocoDt = coco_eval.cocoGt, coco_eval.cocoDt
     part.params.catIds = [done.catIds[k] for k in cat_places]
     part.params.imgIds = [done.imgIds[i] for i in img_places]

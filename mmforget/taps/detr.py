@@ -131,12 +131,14 @@ class DETRTap(Tap):
         hidden_states = head_inputs.pop('hidden_states')
         encoder_outputs = self._pop_encoder_outputs(head_inputs)
         logits, boxes = self.detector.bbox_head(hidden_states, **head_inputs)
-        return {
-            name: self._stream_output(
-                stream, hidden_states, logits, boxes, encoder_outputs, data_samples
-            )
-            for name, stream in streams.items()
-        }
+        # SciPy's matching and mmcv's focal loss know no bfloat16, and costs overflow in float16.
+        with torch.autocast(inputs.device.type, enabled=False):
+            outputs = [_single(x) for x in (hidden_states, logits, boxes)]
+            encoder_outputs = tuple(x if x is None else _single(x) for x in encoder_outputs)
+            return {
+                name: self._stream_output(stream, *outputs, encoder_outputs, data_samples)
+                for name, stream in streams.items()
+            }
 
     def _features(
         self, inputs: Tensor, frozen: Sequence[str], images: Sequence[bytes] | None
@@ -327,6 +329,11 @@ class DeformableDETRTap(DETRTap):
             *encoder_outputs, [_class_agnostic(t) for t in targets], metas
         )
         return dict(zip(('enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'), losses, strict=True))
+
+
+def _single(values: Tensor) -> Tensor:
+    """At least single precision."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _class_agnostic(instances: Any) -> Any:

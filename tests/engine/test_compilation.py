@@ -1,0 +1,78 @@
+"""Compiled parts give what the plain ones give, and are plain again afterwards."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from mmforget.engine.activation_checkpointing import checkpointed_encoder
+from mmforget.engine.compilation import compiled
+from mmforget.engine.step import ForgettingStep
+from mmforget.methods import FORGET, RETAIN
+from mmforget.methods.gs_lora import GSLoRA
+from mmforget.structures import ForgettingTask
+from mmforget.taps import build_tap
+from mmforget.testing import tiny_detector
+from mmforget.trainable import GroupSparseLoRA
+
+TASK = ForgettingTask(0, ('bag',), ('dress',), ())
+
+
+@pytest.fixture
+def step(build_tiny):
+    torch.compiler.reset()
+    model = build_tiny(tiny_detector(dropout=0.0))
+    trainable = GroupSparseLoRA(rank=2)
+    trainable.inject(model, TASK, seed=0)
+    with torch.no_grad():
+        for number, parameter in enumerate(trainable.parameters()):
+            parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(number))
+    yield ForgettingStep(model, build_tap(model), GSLoRA(forget_weight=0.5), trainable).train()
+    torch.compiler.reset()
+
+
+def run(step, batch):
+    losses = step(batch, 0)
+    total = sum(value for name, value in losses.items() if name.startswith('loss'))
+    return losses, torch.autograd.grad(total, step.trainable.parameters())
+
+
+def assert_close(found, wanted):
+    for name, value in wanted[0].items():
+        assert found[0][name].item() == pytest.approx(value.item(), rel=1e-5), name
+    for gradient, expected in zip(found[1], wanted[1], strict=True):
+        assert expected.any()
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('num_cp', [0, 2])
+def test_losses_and_gradients_are_those_of_the_plain_detector(step, tiny_batch, num_cp):
+    batch = {FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}
+    wanted = run(step, batch)
+    backend = CompileCounterWithBackend('aot_eager')
+    options = {'backend': backend}
+    with compiled(step.detector, options), checkpointed_encoder(step.detector, num_cp):
+        assert_close(run(step, batch), wanted)
+        seen = backend.frame_count
+        assert seen >= 4  # Backbone, neck, and pieces of the layers of both kinds.
+        assert_close(run(step, batch), wanted)
+        assert backend.frame_count == seen  # Nothing is compiled twice.
+        step.trainable.prune(['encoder.layers.1'])
+        found = run(step, batch)
+    assert not any('forward' in module.__dict__ for module in step.detector.modules())
+    assert_close(found, run(step, batch))
+
+
+def test_off_changes_nothing(step):
+    with compiled(step.detector, False):
+        assert not any('forward' in module.__dict__ for module in step.detector.modules())
+
+
+@pytest.mark.slow
+def test_a_run_with_the_default_compiler(make_runner, reference_run, tmp_path):
+    torch.compiler.reset()
+    runner = make_runner(tmp_path, **{'train_cfg.compile': True})
+    runner.train()
+    found = torch.load(tmp_path / 'task_2.pth', weights_only=True)['state_dict']
+    wanted = torch.load(reference_run.work_dir / 'task_2.pth', weights_only=True)['state_dict']
+    assert found.keys() == wanted.keys()
+    torch.compiler.reset()

@@ -1,0 +1,162 @@
+"""One forward for both streams, or two where padding would differ; one matching per image."""
+
+import copy
+import logging
+from uuid import uuid4
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+
+from mmforget.engine.step import ForgettingStep
+from mmforget.methods import FORGET, RETAIN
+from mmforget.methods.gs_lora import GSLoRA
+from mmforget.structures import ForgettingTask
+from mmforget.taps import Stream, StreamOptions, build_tap
+from mmforget.testing import tiny_detector
+from mmforget.trainable import GroupSparseLoRA
+
+TASK = ForgettingTask(0, ('bag',), ('dress',), ())
+
+
+@pytest.fixture
+def make_step(build_tiny):
+    """A step on a detector without dropout; ``changes`` are those of the model config."""
+
+    def make(auxiliary=False, **changes):
+        model = build_tiny({**tiny_detector(dropout=0.0), **changes})
+        trainable = GroupSparseLoRA(rank=2)
+        trainable.inject(model, TASK, seed=0)
+        with torch.no_grad():
+            for parameter in trainable.parameters():
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+        method = GSLoRA(forget_weight=0.5, auxiliary=auxiliary)
+        return ForgettingStep(model, build_tap(model), method, trainable).train()
+
+    return make
+
+
+@pytest.fixture
+def told():
+    """What a fresh logger is told."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    MMLogger.get_instance(f'step_{uuid4()}').addHandler(handler)
+    return messages
+
+
+def crop(data, image, height, width):
+    """Makes an image of a batch smaller, boxes included."""
+    data = copy.deepcopy(data)
+    data['inputs'][image] = data['inputs'][image][:, :height, :width]
+    sample = data['data_samples'][image]
+    sample.set_metainfo({'img_shape': (height, width)})
+    sample.gt_instances.bboxes.clip_((height, width))
+    return data
+
+
+def alone(step, name, data):
+    """A stream's losses from a forward of its own."""
+    data = step.detector.data_preprocessor(copy.deepcopy(data), True)
+    whole = Stream(slice(0, len(data['inputs'])), step.method.stream_options(name))
+    return step.tap.forward(data['inputs'], data['data_samples'], {name: whole})[name]
+
+
+def counted(monkeypatch, owner, name):
+    """A list that grows by one with every call of a method."""
+    calls, original = [], getattr(owner, name)
+
+    def counting(*args, **kwargs):
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counting)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ('forget_crops', 'retain_crops', 'forwards'),
+    [
+        ({}, {}, 1),
+        # Padded to one shape: the largest image decides.
+        ({0: (48, 56)}, {1: (40, 64), 2: (64, 32)}, 1),
+        ({0: (48, 56), 1: (56, 40)}, {}, 2),
+        ({}, {0: (48, 64), 1: (48, 64), 2: (32, 64)}, 2),
+    ],
+)
+def test_losses_are_those_of_two_forwards(
+    make_step, tiny_batch, monkeypatch, told, forget_crops, retain_crops, forwards
+):
+    step = make_step()
+    batch = {FORGET: tiny_batch(2), RETAIN: tiny_batch(5)}
+    for key in ('inputs', 'data_samples'):
+        batch[RETAIN][key] = batch[RETAIN][key][2:]
+    for name, crops in ((FORGET, forget_crops), (RETAIN, retain_crops)):
+        for image, size in crops.items():
+            batch[name] = crop(batch[name], image, *size)
+    outputs = [alone(step, name, batch[name]) for name in (FORGET, RETAIN)]
+    wanted = step.method.losses(*outputs)
+    calls = counted(monkeypatch, step.detector, 'extract_feat')
+    for _ in range(2):
+        losses = step(batch, 0)
+    assert len(calls) == 2 * forwards
+    assert losses.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert value > 0
+        assert losses[name].item() == pytest.approx(value.item(), rel=1e-5), name
+    assert len(told) == (forwards - 1)  # Once, though there were two steps.
+
+
+def test_padding_changes_what_the_detector_sees(make_step, tiny_batch):
+    """The reason of the second forward: GroupNorm sees the padding."""
+    step = make_step()
+    small = crop(crop(tiny_batch(2), 0, 40, 40), 1, 40, 40)
+    own = alone(step, FORGET, small)
+    together = copy.deepcopy(small)
+    for key, values in tiny_batch(1).items():
+        together[key] += values
+    data = step.detector.data_preprocessor(together, True)
+    padded = step.tap.forward(
+        data['inputs'], data['data_samples'], {FORGET: Stream(slice(0, 2), StreamOptions())}
+    )[FORGET]
+    change = abs(own.losses['loss_cls'] - padded.losses['loss_cls']) / own.losses['loss_cls']
+    assert change > 1e-4
+
+
+@pytest.mark.parametrize('auxiliary', [False, True])
+def test_one_matching_per_image_and_used_layer(make_step, tiny_batch, monkeypatch, auxiliary):
+    step = make_step(auxiliary=auxiliary)
+    head = step.detector.bbox_head
+    matchings = counted(monkeypatch, type(head.assigner), 'assign')
+    class_losses = counted(monkeypatch, head.loss_cls, 'forward')
+    losses = step({FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}, 0)
+    layers = 2 if auxiliary else 1  # The tiny decoder has two.
+    assert len(matchings) == 5 * layers
+    assert len(class_losses) == 2 * layers  # One per stream.
+    assert any('d0' in name for name in losses) == auxiliary
+
+
+def test_a_run_on_images_of_many_shapes(make_runner, tmp_path):
+    """Two tasks; the log tells of the second forward once."""
+    resize = {'type': 'RandomChoiceResize', 'scales': [(64, 64), (48, 48)], 'keep_ratio': True}
+    runner = make_runner(
+        tmp_path,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+        log_level='INFO',
+        **{
+            'train_dataloader.batch_size': 1,
+            'train_dataloader.dataset.pipeline': [
+                {'type': 'LoadImageFromFile'},
+                {'type': 'LoadAnnotations', 'with_bbox': True},
+                resize,
+                {'type': 'PackDetInputs'},
+            ],
+        },
+    )
+    runner.train()
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert log.count('one after the other instead of together') == 1
+    assert (tmp_path / 'task_2.pth').is_file()
