@@ -51,8 +51,8 @@ class Watch(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         cache = runner.train_loop.trunk_cache
-        if cache is not None and cache._parent is not None and cache._parent.exists():
-            self.files |= set(cache._parent.rglob('*.safetensors'))
+        if cache is not None:
+            self.files |= set(cache._parent.glob('trunk_cache_*/*.safetensors'))
         if batch_idx == self.die_at:
             raise Killed
 

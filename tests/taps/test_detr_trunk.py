@@ -43,11 +43,16 @@ def family(request, build_tiny):
     return build_tiny(tiny_family(request.param))
 
 
-def train_only(model, *names):
-    """The rest is frozen; modes as in training."""
-    model.train().requires_grad_(False)
-    for name in names:
-        model.get_submodule(name).requires_grad_(True)
+def train_only(model, name):
+    """The rest is frozen; the frozen stages."""
+    model.requires_grad_(False)
+    model.get_submodule(name).requires_grad_(True)
+    return modes_of_training(model)
+
+
+def modes_of_training(model):
+    """As the step sets them: what is frozen sleeps. The frozen stages."""
+    model.train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -78,10 +83,11 @@ def assert_equal(found, wanted):
 
 
 def assert_close(found, wanted):
+    """Losses to 1e-5, gradients to 1e-4 of their largest entry."""
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
-        scale = value.abs().max()
-        assert (found[key] - value).abs().max() <= 1e-5 * scale + 1e-7, key
+        bound = (1e-5 if 'loss' in key else 1e-4) * value.abs().max() + 1e-7
+        assert (found[key] - value).abs().max() <= bound, key
 
 
 @contextmanager
@@ -166,7 +172,7 @@ def test_with_the_last_network_alone_the_memory_is_not_kept_at_hand(build_tiny, 
     train_only(model, UPPER)
     data = preprocess(model)
     wanted = run(model, None, data)
-    cache = TrunkCache(4 * 3 * 12 * 16 * 4)  # Four images, three outputs of twelve queries.
+    cache = TrunkCache(4 * 1800)  # Two outputs of 12 queries with 16 channels are 1536 bytes.
     run(model, cache, data)
     with counting(model) as calls:
         assert_close(run(model, cache, data), wanted)
@@ -200,7 +206,7 @@ def test_rounding_is_close_and_the_same_every_time(build_tiny, preprocess):
     for key, value in exact.items():
         if 'loss' in key:
             assert first[key] != value
-            assert first[key].item() == pytest.approx(value.item(), rel=0.02)
+            assert first[key].item() == pytest.approx(value.item(), rel=0.05)
 
 
 def test_from_files_it_is_the_same_to_the_bit(build_tiny, preprocess, tmp_path):
@@ -227,23 +233,11 @@ def test_folding_below_the_cut_leaves_nothing_stale(build_tiny, preprocess):
         for name, parameter in model.named_parameters():
             if name.endswith('lora_B'):
                 nn.init.normal_(parameter)
-        assert train_modes(model)[-1] == f'decoder.{layer}.attention'
+        assert modes_of_training(model)[-1] == f'decoder.{layer}.attention'
         seen.append(run(model, cache, data))
         assert_close(seen[-1], run(model, None, data))
         remove(model, fold=True)
     assert not torch.equal(*(run_[f'{FORGET} loss_cls'] for run_ in seen[::2]))
-
-
-def train_modes(model):
-    """Training mode without waking the trunk; the frozen stages."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-    tap = build_tap(model)
-    for module in tap.trunk():
-        module.eval()
-    return tap.frozen_stages()
 
 
 def test_every_parameter_below_the_head_belongs_to_a_stage(family):
@@ -301,6 +295,7 @@ def test_only_what_lies_above_the_cut_is_awake(build_tiny, tiny_batch):
 
 def detections(model, data):
     inputs, samples = data
+    model.bbox_head.test_cfg['max_per_img'] = 12
     with torch.no_grad():
         found = model.eval().predict(inputs, copy.deepcopy(samples), rescale=False)
     return torch.stack(
