@@ -229,14 +229,14 @@ def test_folding_below_the_cut_leaves_nothing_stale(build_tiny, preprocess):
     data = preprocess(model)
     seen = []
     for layer in (1, 0, 1):
-        inject(model, rf'decoder.*{layer}\.ffn.*', 2, 2.0, 0)
+        adapters = inject(model, rf'decoder.*{layer}\.ffn.*', 2, 2.0, 0)
         for name, parameter in model.named_parameters():
             if name.endswith('lora_B'):
                 nn.init.normal_(parameter)
         assert modes_of_training(model)[-1] == f'decoder.{layer}.attention'
         seen.append(run(model, cache, data))
         assert_close(seen[-1], run(model, None, data))
-        remove(model, fold=True)
+        remove(model, adapters, fold=True)
     assert not torch.equal(*(run_[f'{FORGET} loss_cls'] for run_ in seen[::2]))
 
 
