@@ -138,6 +138,8 @@ class StreamSampling:
         unlabelled: What objects outside the stream's classes are: ``'background'`` (as the
             paper) or ``'ignore'``.
         batch_size: Images of this stream per step; ``None`` takes the dataloader's.
+        augmentations: How many variants of an image the random transforms make, fixed in advance
+            for each task; ``None`` draws anew each time an image is seen.
     """
 
     images: int | None = None
@@ -146,6 +148,7 @@ class StreamSampling:
     balanced: bool = False
     unlabelled: str = 'background'
     batch_size: int | None = None
+    augmentations: int | None = None
 
     def __post_init__(self) -> None:
         sizes = {k: getattr(self, k) for k in ('images', 'ratio', 'shots')}
@@ -161,6 +164,13 @@ class StreamSampling:
         if self.unlabelled not in ('background', 'ignore'):
             raise ValueError(
                 f"A stream got unlabelled={self.unlabelled!r}; expected 'background' or 'ignore'."
+            )
+        if self.augmentations is not None and (
+            not isinstance(self.augmentations, int) or self.augmentations < 1
+        ):
+            raise ValueError(
+                f'A stream got augmentations={self.augmentations!r}; expected a positive whole '
+                'number of variants of each image, or None to draw anew each time.'
             )
 
 

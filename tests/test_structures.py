@@ -76,6 +76,8 @@ def test_a_long_label_map_is_cut():
         ({'shots': -1}, 'shots=-1'),
         ({'ratio': 1.5}, r'share in \(0, 1\]'),
         ({'images': 4, 'unlabelled': 'drop'}, "unlabelled='drop'"),
+        ({'images': 4, 'augmentations': 0}, 'augmentations=0; expected a positive whole number'),
+        ({'images': 4, 'augmentations': 1.5}, 'augmentations=1.5'),
     ],
 )
 def test_impossible_samplings(arguments, message):

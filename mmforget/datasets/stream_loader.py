@@ -40,6 +40,9 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
             no end.
         rank: This process.
         world_size: Number of processes.
+        augmentations: How many draws of the random transforms an image has: epoch e takes draw
+            e modulo this, and a draw depends on (seed, task, stream, position, draw) alone.
+            ``None`` draws anew each time.
 
     Raises:
         ValueError: A size below one, a negative number, ``start_step`` beyond ``num_steps``, or a
@@ -57,9 +60,11 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         num_steps: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        augmentations: int | None = None,
     ) -> None:
-        for name, value in (('length', length), ('batch_size', batch_size)):
-            if value < 1:
+        sizes = {'length': length, 'batch_size': batch_size, 'augmentations': augmentations}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise ValueError(
                     f'The stream {stream!r} got {name}={value}; expected a whole number >= 1.'
                 )
@@ -80,6 +85,7 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         self.num_steps = num_steps
         self.rank = rank
         self.world_size = world_size
+        self.augmentations = augmentations
         self._epoch = -1
         self._order = self._order_of(0)
 
@@ -101,9 +107,16 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         for place in range(first, first + self.batch_size):
             epoch, within = divmod(place, self.length)
             position = int(self._order_of(epoch)[within])
-            draw_seed = integer_seed(seed_sequence(Purpose.PIXELS, *self.key, counter=place))
-            pairs.append((position, draw_seed))
+            pairs.append((position, integer_seed(self._draw(place, epoch, position))))
         return pairs
+
+    def _draw(self, place: int, epoch: int, position: int) -> np.random.SeedSequence:
+        """Of the random transforms of the image at a place of the endless sequence."""
+        if self.augmentations is None:
+            return seed_sequence(Purpose.PIXELS, *self.key, counter=place)
+        # In turn, not at random: all variants are seen equally often, none later than need be.
+        draw = epoch % self.augmentations
+        return seed_sequence(Purpose.VARIANT, *self.key, counter=draw * self.length + position)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = self.start_step

@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     SAMPLE = 1
     EPOCH = 2
     PIXELS = 3
+    VARIANT = 4
 
 
 def seed_sequence(

@@ -44,13 +44,14 @@ from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers
 from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
+from mmforget.engine.trunk_cache import build_trunk_cache
 from mmforget.engine.work_dir import check_writable, other_run
 from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
-from mmforget.taps import TrunkCache, build_tap
+from mmforget.taps import build_tap
 from mmforget.trainable import TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
@@ -85,6 +86,11 @@ class ContinualForgettingLoop(BaseLoop):
         trunk_cache_mb: Memory for remembering what the frozen trunk gives for an image, in
             training and in evaluation, in MB; 0 computes it every time. Worth it where the pipeline
             draws few variants of an image.
+        trunk_cache_disk_mb: The same in files, mapped into memory, for what exceeds that.
+        trunk_cache_dir: Where a folder for these files is made; it is removed when the run ends.
+            By default the work dir.
+        trunk_cache_dtype: ``'bfloat16'`` keeps half of each number's bits, and rounds in training
+            and in evaluation alike.
         num_cp: The lowest encoder layers that keep no activations but are computed again in the
             backward pass: less memory, more time. Only layers above the frozen trunk have any.
         compile: ``True`` or arguments of ``torch.compile``, for backbone, neck and the layers of
@@ -105,6 +111,9 @@ class ContinualForgettingLoop(BaseLoop):
         checkpoint_interval: int | None = None,
         base: str | None = None,
         trunk_cache_mb: int = 0,
+        trunk_cache_disk_mb: int = 0,
+        trunk_cache_dir: str | None = None,
+        trunk_cache_dtype: str = 'float32',
         num_cp: int = 0,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
@@ -118,6 +127,13 @@ class ContinualForgettingLoop(BaseLoop):
         self.method_config = dict(method)
         method = build_method(self.method_config)  # Errors in arguments show before any work.
         check_writable(runner.work_dir)
+        self.trunk_cache = build_trunk_cache(
+            trunk_cache_mb,
+            trunk_cache_disk_mb,
+            trunk_cache_dir,
+            trunk_cache_dtype,
+            runner.work_dir,
+        )
         self.samplings = _read_samplings(scenario)
         # The runner builds these for the detector before injection and forgets the configs.
         self.optimizer_config = copy.deepcopy(runner.optim_wrapper)
@@ -134,7 +150,6 @@ class ContinualForgettingLoop(BaseLoop):
         self.index = class_index(self.dataloader.dataset)
         self.max_steps = int(max_steps)
         self.checkpoint_interval = _take_over_checkpoints(runner, checkpoint_interval)
-        self.trunk_cache = TrunkCache(trunk_cache_mb * 2**20) if trunk_cache_mb else None
         self.num_cp = num_cp
         self.compile = compile
         self.task_index = 0
@@ -214,7 +229,15 @@ class ContinualForgettingLoop(BaseLoop):
                 "trained detector's checkpoint; with --resume the work dir must hold a checkpoint "
                 f'(looked in {runner.work_dir}).'
             )
-        metric = self._begin_metric()
+        try:
+            self._run_tasks(self._begin_metric())
+        finally:
+            if self.trunk_cache is not None:
+                self.trunk_cache.close()
+        return runner.model
+
+    def _run_tasks(self, metric: ForgettingCocoMetric | None) -> None:
+        runner = self.runner
         runner.call_hook('before_train')
         if not self._resumed:
             self._save_resume()
@@ -226,7 +249,6 @@ class ContinualForgettingLoop(BaseLoop):
         while self.task_index < len(self.scenario.tasks) and not self.stop_training:
             self._run_task(self.scenario.tasks[self.task_index], metric)
         runner.call_hook('after_train')
-        return runner.model
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Called when a checkpoint was read, before its tensors reach the model.
@@ -494,6 +516,7 @@ class ContinualForgettingLoop(BaseLoop):
                 stream,
                 start_step=self.task_step,
                 num_steps=self.max_steps,
+                augmentations=sampling.augmentations,
             )
             loaders.append(
                 build_stream_loader(dataset, sampler, **_loader_options(self.dataloader_config))

@@ -166,7 +166,8 @@ class PreviewLoop(ContinualForgettingLoop):
         if cache is None or not len(cache):
             return False
         images = sum(len(self._sample(task, name)) for name in (FORGET, RETAIN))
-        return cache.bytes / seen * images <= cache.max_bytes
+        kept = (cache.bytes + cache.disk_bytes) / seen
+        return kept * images <= cache.max_bytes + cache.max_disk_bytes
 
     def _measure_validation(self) -> tuple[int, float]:
         """Images of the validation set, and seconds for one of them."""

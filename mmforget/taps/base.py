@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
+from mmforget.taps.stages import Stage
 from mmforget.taps.trunk_cache import TrunkCache
 
 
@@ -56,8 +57,8 @@ class Tap:
     def check(self, options: StreamOptions) -> None:
         """Called before any work: raises where the family cannot give what a method wants."""
 
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """Where the trunk may be cut: the modules of each stage, from the image upwards."""
+    def stages(self) -> dict[str, Stage]:
+        """Where the trunk may be cut: after each of these parts, from the image upwards."""
         raise NotImplementedError
 
     def frozen_stages(self) -> list[str]:
@@ -66,8 +67,8 @@ class Tap:
         Pruning the lowest groups makes this trunk grow upwards.
         """
         frozen = []
-        for name, modules in self.stages().items():
-            if any(p.requires_grad for module in modules for p in module.parameters()):
+        for name, stage in self.stages().items():
+            if any(parameter.requires_grad for parameter in stage.all_parameters()):
                 break
             frozen.append(name)
         return frozen
@@ -75,13 +76,14 @@ class Tap:
     def trunk(self) -> list[nn.Module]:
         """The modules of the frozen stages; they belong in eval mode."""
         stages = self.stages()
-        return [module for name in self.frozen_stages() for module in stages[name]]
+        return [module for name in self.frozen_stages() for module in stages[name].modules]
 
     def remembering(self) -> AbstractContextManager[None]:
         """While open, the detector's own forward answers from the cache as far as it can.
 
         For evaluation: what an untouched trunk gives for an image is the same after every task.
-        What does not fit beside the entries of training is computed anew.
+        What does not fit beside the entries of training is computed anew. With a cache that rounds,
+        so does evaluation.
         """
         return nullcontext()
 

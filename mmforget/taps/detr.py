@@ -1,7 +1,7 @@
 """Taps for DETR-likes: DETR, Conditional DETR, DAB-DETR and Deformable DETR."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,14 +13,11 @@ from torch.nn.functional import one_hot
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
-from mmforget.taps.trunk_cache import TrunkCache, digests
+from mmforget.taps.detr_trunk import DETRTrunk
+from mmforget.taps.stages import Stage
+from mmforget.taps.trunk_cache import TrunkCache
 
 _IGNORED_OVERLAP = 0.5
-# Images that go through backbone and neck together when they are to be remembered: a single image
-# leaves half of a CPU's threads idle.
-_AT_ONCE = 4
-# The encoder's arguments that have one entry per image; the others hold for the whole batch.
-_BATCH_FIRST = ('query', 'query_pos', 'key_padding_mask', 'valid_ratios')
 
 
 class _TargetRecorder:
@@ -114,20 +111,28 @@ class DETRTap(Tap):
                 'Conditional DETR and DAB-DETR work.'
             )
         super().__init__(detector, cache)
+        self._trunk = DETRTrunk(detector, cache, self._head_parts_below)
 
-    def stages(self) -> dict[str, list[nn.Module]]:
-        detector = self.detector
-        below = [detector.backbone, detector.neck] if detector.with_neck else [detector.backbone]
-        return {'features': below, 'encoder': [detector.encoder]}
+    def stages(self) -> dict[str, Stage]:
+        return self._trunk.stages()
+
+    def remembering(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.cache is None else self._trunk.answering()
+
+    def _head_parts_below(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The parts of the head that a decoder's inputs depend on.
+
+        Returns:
+            Those that all layers' inputs depend on; for each layer the one that makes the next
+            layer's reference points out of its output.
+        """
+        # DAB-DETR refines its boxes with the head; the others are spared nothing dear by this.
+        return [self.detector.bbox_head], []
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
     ) -> dict[str, StreamOutput]:
-        frozen = self.frozen_stages()
-        images = digests(inputs) if self.cache is not None and frozen else None
-        features = self._features(inputs, frozen, images)
-        with self._remembered_encoder(frozen, images):
-            head_inputs = self.detector.forward_transformer(features, data_samples)
+        head_inputs = self._head_inputs(inputs, data_samples)
         hidden_states = head_inputs.pop('hidden_states')
         encoder_outputs = self._pop_encoder_outputs(head_inputs)
         logits, boxes = self.detector.bbox_head(hidden_states, **head_inputs)
@@ -140,106 +145,14 @@ class DETRTap(Tap):
                 for name, stream in streams.items()
             }
 
-    def _features(
-        self, inputs: Tensor, frozen: Sequence[str], images: Sequence[bytes] | None
-    ) -> tuple[Tensor, ...]:
-        """Feature maps (B, C, H, W) of all levels; without gradient when nothing is trained."""
-        if 'features' not in frozen:
-            return self.detector.extract_feat(inputs)
-        with torch.no_grad():
-            if images is None:
-                return self.detector.extract_feat(inputs)
-            return self._remember(
-                'features', images, lambda i: self.detector.extract_feat(inputs[i]), _AT_ONCE
-            )
-
-    @contextmanager
-    def _remembered_encoder(
-        self, frozen: Sequence[str], images: Sequence[bytes] | None
-    ) -> Iterator[None]:
-        """Answers the encoder's call from the cache while the encoder belongs to the trunk."""
-        if images is None or 'encoder' not in frozen:
-            yield
-            return
-        with self._answering_encoder(lambda: images):
-            yield
-
-    @contextmanager
-    def _answering_encoder(
-        self, images: Callable[[], Sequence[bytes]], evict: bool = True
-    ) -> Iterator[None]:
-        encoder = self.detector.encoder
-        original = encoder.forward
-
-        def remembered(**inputs: Any) -> Tensor:
-            def of_images(indices: Sequence[int]) -> tuple[Tensor]:
-                own = {
-                    name: value[indices] if name in _BATCH_FIRST and value is not None else value
-                    for name, value in inputs.items()
-                }
-                return (original(**own),)
-
-            with torch.no_grad():
-                return self._remember('encoder', images(), of_images, evict=evict)[0]
-
-        encoder.forward = remembered
-        try:
-            yield
-        finally:
-            del encoder.forward
-
-    @contextmanager
-    def remembering(self) -> Iterator[None]:
-        if self.cache is None:
-            yield
-            return
-        original = self.detector.extract_feat
-        images: list[bytes] = []
-
-        def remembered(inputs: Tensor) -> tuple[Tensor, ...]:
-            images[:] = digests(inputs)
-            with torch.no_grad():
-                return self._remember(
-                    'features', images, lambda i: original(inputs[i]), _AT_ONCE, evict=False
-                )
-
-        self.detector.extract_feat = remembered
-        try:
-            with self._answering_encoder(lambda: images, evict=False):
-                yield
-        finally:
-            del self.detector.extract_feat
-
-    def _remember(
-        self,
-        stage: str,
-        images: Sequence[bytes],
-        compute: Callable[[list[int]], Sequence[Tensor]],
-        at_once: int = 1,
-        evict: bool = True,
-    ) -> tuple[Tensor, ...]:
-        """A stage's outputs for a batch, each image computed once.
-
-        Always ``at_once`` images together, filled up with the last one, because float results
-        depend on the batch's size: what an image gives must not depend on how many others were
-        asked for with it, or a resumed run would differ.
-        """
-        assert self.cache is not None
-        stages = self.stages()
-        upto = list(stages)[: list(stages).index(stage) + 1]
-        self.cache.check_weights(stage, [m for name in upto for m in stages[name]])
-        outputs = {image: self.cache.get(stage, image) for image in images}
-        missing = [image for image, found in outputs.items() if found is None]
-        for start in range(0, len(missing), at_once):
-            together = missing[start : start + at_once]
-            together += together[-1:] * (at_once - len(together))
-            computed = compute([images.index(image) for image in together])
-            for place, image in enumerate(dict.fromkeys(together)):
-                # Cloned: a slice would keep the whole batch alive beyond the cache's bound.
-                outputs[image] = tuple(level[place : place + 1].clone() for level in computed)
-                self.cache.put(stage, image, outputs[image], evict)
-        levels = zip(*(outputs[image] for image in images), strict=True)
-        return tuple(torch.cat(level) for level in levels)
+    def _head_inputs(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Any]:
+        """What the head is called with; frozen stages without gradient, from the cache if any."""
+        frozen = self.frozen_stages()
+        if self.cache is not None and frozen:
+            return self._trunk.head_inputs(inputs, data_samples, frozen)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            features = self.detector.extract_feat(inputs)
+        return self.detector.forward_transformer(features, data_samples)
 
     def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
         """Takes what ``loss_by_feat`` wants between the predictions and the ground truth."""
@@ -308,6 +221,14 @@ class DETRTap(Tap):
 @TAPS.register_module(name='DeformableDETR')
 class DeformableDETRTap(DETRTap):
     """Deformable DETR, single-stage or two-stage, with or without box refinement."""
+
+    def _head_parts_below(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        detector, head = self.detector, self.detector.bbox_head
+        layers = len(detector.decoder.layers)
+        of_all = []
+        if detector.as_two_stage:
+            of_all = [head.cls_branches[layers], head.reg_branches[layers]]
+        return of_all, list(head.reg_branches[:layers]) if detector.with_box_refine else []
 
     def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
         return (

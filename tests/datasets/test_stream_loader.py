@@ -154,3 +154,62 @@ def test_collate_function_and_unknown_key(dataset):
         make_loader(dataset, collate_fn={'type': 'colate'})
     with pytest.raises(TypeError, match='num_wrkers'):
         make_loader(dataset, num_wrkers=2)
+
+
+def variants(augmentations, steps, **changes):
+    """Position -> the draws it got, in the order of the epochs."""
+    arguments = {'length': 10, 'batch_size': 4, 'seed': 7, 'task': 1, 'stream': 'retain'}
+    sampler = StreamBatchSampler(
+        **(arguments | changes), num_steps=steps, augmentations=augmentations
+    )
+    found = {}
+    for position, draw_seed in flat(sampler):
+        found.setdefault(position, []).append(draw_seed)
+    return found
+
+
+def test_augmentations_are_drawn_in_advance_and_seen_in_turn():
+    found = variants(3, 30)  # Twelve epochs.
+    for draws in found.values():
+        assert len(set(draws)) == 3 and draws == draws[:3] * 4
+    assert len({seed for draws in found.values() for seed in draws}) == 30
+    # More of them: the first ones are the same.
+    assert all(draws[:3] == found[p][:3] for p, draws in variants(5, 30).items())
+
+
+def test_fixed_augmentations_depend_on_seed_task_and_stream_but_not_on_batches():
+    found = variants(2, 30)
+    for change in ({'seed': 8}, {'task': 0}, {'stream': 'forget'}):
+        others = variants(2, 30, **change)
+        assert not {s for d in others.values() for s in d} & {s for d in found.values() for s in d}
+    assert variants(2, 12, batch_size=10) == found
+
+
+def test_resume_gives_the_tail_of_fixed_augmentations():
+    whole = list(StreamBatchSampler(10, 4, 7, 1, 'retain', num_steps=30, augmentations=2))
+    plain = list(StreamBatchSampler(10, 4, 7, 1, 'retain', num_steps=30))
+    assert [p for p, _ in flat(whole)] == [p for p, _ in flat(plain)], 'the images stay the same'
+    for start in (1, 7, 29):
+        tail = StreamBatchSampler(
+            10, 4, 7, 1, 'retain', start_step=start, num_steps=30, augmentations=2
+        )
+        assert list(tail) == whole[start:]
+
+
+def test_an_image_has_no_more_variants_than_augmentations(dataset):
+    """The real pipeline with flips, sizes and colours."""
+    stream = StreamDataset(dataset, [0, 1, 2, 6, 9], ['cat', 'dog'])
+    for augmentations, most in ((1, 1), (2, 2), (None, 8)):
+        sampler = StreamBatchSampler(
+            len(stream), 5, 7, 1, 'forget', num_steps=8, augmentations=augmentations
+        )
+        pixels = {}
+        for batch in build_stream_loader(stream, sampler):
+            for image, sample in zip(batch['inputs'], batch['data_samples'], strict=True):
+                pixels.setdefault(sample.img_id, set()).add(image.numpy().tobytes())
+        assert {len(found) for found in pixels.values()} == {most}
+
+
+def test_no_augmentations_at_all_are_refused():
+    with pytest.raises(ValueError, match='augmentations=0; expected a whole number >= 1'):
+        StreamBatchSampler(10, 4, 7, 1, 'retain', augmentations=0)

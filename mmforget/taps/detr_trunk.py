@@ -1,0 +1,383 @@
+"""The frozen part of DETR-likes: cut up to inside the decoder, and its outputs remembered."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+from mmdet.models.layers import (
+    ConditionalDetrTransformerDecoder,
+    ConditionalDetrTransformerDecoderLayer,
+    DABDetrTransformerDecoder,
+    DABDetrTransformerDecoderLayer,
+    DeformableDetrTransformerDecoder,
+    DetrTransformerDecoder,
+    DetrTransformerDecoderLayer,
+)
+from torch import Tensor, nn
+
+from mmforget.taps.fingerprints import digests
+from mmforget.taps.stages import Stage, StageMemory, as_batch
+from mmforget.taps.trunk_cache import Priority, TrunkCache
+
+# What the encoder hands on that holds for the whole batch, for it depends on its shape alone.
+_SHARED = ('spatial_shapes', 'level_start_index')
+# Coordinates: rounding them would move boxes.
+_EXACT = ('valid_ratios', 'encoded.valid_ratios', *_SHARED, *(f'encoded.{n}' for n in _SHARED))
+# Up to this many pixels, images go through backbone and neck together: a single small one leaves
+# half of a CPU's threads idle.
+_SMALL, _AT_ONCE = 256 * 256, 4
+_KNOWN_DECODERS = {
+    decoder.forward
+    for decoder in (
+        DetrTransformerDecoder,
+        DeformableDetrTransformerDecoder,
+        ConditionalDetrTransformerDecoder,
+        DABDetrTransformerDecoder,
+    )
+}
+# Each of them ends with the feed-forward network and a norm.
+_KNOWN_LAYERS = {
+    layer.forward
+    for layer in (
+        DetrTransformerDecoderLayer,
+        ConditionalDetrTransformerDecoderLayer,
+        DABDetrTransformerDecoderLayer,
+    )
+}
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is asked for at once.
+
+    Attributes:
+        inputs: The preprocessed images, (B, 3, H, W).
+        samples: Their data samples.
+        images: Their digests.
+        priority: How dear what is needed is to the cache.
+        keep_features: Features are kept although what lies above them is.
+        encoded: What the encoder gave for each image that was asked for so far.
+    """
+
+    inputs: Tensor
+    samples: Sequence[Any]
+    images: Sequence[bytes]
+    priority: Priority
+    keep_features: bool
+    encoded: dict[bytes, dict[str, Tensor]] = field(default_factory=dict)
+
+
+class DETRTrunk:
+    """Cuts a ``DetectionTransformer`` and answers from a cache what lies below the cut.
+
+    Stages, from the image upwards: ``features`` (backbone and neck), ``encoder``, then for every
+    decoder layer i ``decoder.<i>.attention`` (up to its feed-forward network) and ``decoder.<i>``.
+    With the last layer's feed-forward network alone above the cut, the encoder's memory is not
+    needed at all.
+
+    The decoders of DETR, Deformable DETR, Conditional DETR and DAB-DETR can be cut. Where a
+    decoder or one of its layers has a forward of its own, the last stage is ``encoder``.
+
+    What happens between decoder layers (box refinement, reference points) is computed every time,
+    by the decoder itself, so that outputs of frozen layers are there for auxiliary losses, too.
+
+    Args:
+        detector: The detector.
+        cache: ``None``: nothing is remembered.
+        head_parts: The parts of the head that the decoder's inputs depend on: those of all
+            layers, and those of each layer.
+    """
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        cache: TrunkCache | None,
+        head_parts: Callable[[], tuple[list[nn.Module], list[nn.Module]]],
+    ) -> None:
+        self.detector = detector
+        self.memory = None if cache is None else StageMemory(cache, self.stages, _EXACT)
+        self._head_parts = head_parts
+        self._pre_decoder = tuple(signature(detector.pre_decoder).parameters)
+        self._forward_decoder = tuple(signature(detector.forward_decoder).parameters)
+
+    def stages(self) -> dict[str, Stage]:
+        """Every parameter of the detector but those of the head belongs to one of them."""
+        detector = self.detector
+        below = [detector.backbone, detector.neck] if detector.with_neck else [detector.backbone]
+        above = (detector.decoder, detector.bbox_head)
+        others = [m for m in detector.children() if not any(m is n for n in (*below, *above))]
+        stages = {
+            'features': Stage(below),
+            'encoder': Stage(others, list(detector.parameters(recurse=False))),
+        }
+        if not self._can_cut_decoder():
+            return stages
+        decoder = detector.decoder
+        of_all, of_each = self._head_parts()
+        feeding = [*(m for name, m in decoder.named_children() if name != 'layers'), *of_all]
+        parameters = list(decoder.parameters(recurse=False))
+        for index, layer in enumerate(decoder.layers):
+            attention = [layer.self_attn, layer.cross_attn, *layer.norms[:2]]
+            stages[f'decoder.{index}.attention'] = Stage([*feeding, *attention], parameters)
+            stages[f'decoder.{index}'] = Stage([layer])
+            feeding, parameters = of_each[index : index + 1], []
+        return stages
+
+    def head_inputs(
+        self, inputs: Tensor, samples: Sequence[Any], frozen: Sequence[str]
+    ) -> dict[str, Any]:
+        """What ``forward_transformer`` gives, with the frozen stages from the cache.
+
+        Args:
+            inputs: The preprocessed batch, (B, 3, H, W).
+            samples: One ``DetDataSample`` per image.
+            frozen: The leading stages in which nothing is trained, at least one.
+        """
+        return self._head_inputs(self._batch(inputs, samples, Priority.TRAINING, False), frozen)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While open, the detector's own forward asks the cache, for evaluation.
+
+        It is cut below the first stage whose weights were seen to change, or else below the last
+        feed-forward network.
+        """
+        detector, memory = self.detector, self.memory
+        names = list(self.stages())[:-1] if self._can_cut_decoder() else list(self.stages())
+        for name in names:
+            memory.check(name)
+        changed = [place for place, name in enumerate(names) if memory.has_changed(name)]
+        # Features at least: whether they are the same is seen anew in every evaluation.
+        frozen = names[: max(1, min(changed, default=len(names)))]
+        seen: list[Tensor] = []
+
+        def extract_feat(inputs: Tensor) -> tuple[Tensor, ...]:
+            seen[:] = [inputs]
+            return ()
+
+        def forward_transformer(features: tuple[Tensor, ...], samples: Sequence[Any]) -> dict:
+            batch = self._batch(seen[0], samples, Priority.EVALUATION, True)
+            return self._head_inputs(batch, frozen)
+
+        with _replaced(detector, 'extract_feat', extract_feat):
+            with _replaced(detector, 'forward_transformer', forward_transformer):
+                yield
+
+    def _can_cut_decoder(self) -> bool:
+        decoder = self.detector.decoder
+        return type(decoder).forward in _KNOWN_DECODERS and all(
+            type(layer).forward in _KNOWN_LAYERS for layer in decoder.layers
+        )
+
+    def _batch(
+        self, inputs: Tensor, samples: Sequence[Any], priority: Priority, keep_features: bool
+    ) -> _Batch:
+        images = digests(inputs, [sample.img_shape for sample in samples])
+        return _Batch(inputs, samples, images, priority, keep_features)
+
+    def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:
+        everything = range(len(batch.images))
+        cut = frozen[-1]
+        if cut == 'features':
+            features = self._features(batch, everything, batch.priority)
+            return type(self.detector).forward_transformer(self.detector, features, batch.samples)
+        if cut == 'encoder':
+            return self._decode(self._encoded(batch, everything, batch.priority))
+        decoded = as_batch(self._decoded(batch, cut), batch.inputs.device)
+        if self._without_memory(cut):
+            encoded = {
+                name.removeprefix('encoded.'): decoded.pop(name)
+                for name in list(decoded)
+                if name.startswith('encoded.')
+            }
+        else:
+            encoded = self._encoded(batch, everything, batch.priority)
+        with self._answering_layers(decoded):
+            return self._decode(encoded)
+
+    def _without_memory(self, cut: str) -> bool:
+        """Whether nothing above the cut looks at the encoder's memory."""
+        last = f'decoder.{len(self.detector.decoder.layers) - 1}'
+        return cut in (last, f'{last}.attention') and not getattr(
+            self.detector, 'as_two_stage', False
+        )
+
+    def _features(
+        self, batch: _Batch, indices: Sequence[int], priority: Priority | None
+    ) -> tuple[Tensor, ...]:
+        """Feature maps (N, C, H, W) of all levels for N of the images."""
+        detector = self.detector
+        small = batch.inputs.shape[-2] * batch.inputs.shape[-1] <= _SMALL
+
+        def compute(of: list[int]) -> dict[str, Tensor]:
+            place = [indices[index] for index in of]
+            levels = type(detector).extract_feat(detector, batch.inputs[place])
+            return {str(level): features for level, features in enumerate(levels)}
+
+        entries = self.memory.entries(
+            'features',
+            [batch.images[index] for index in indices],
+            compute,
+            priority,
+            _AT_ONCE if small else 1,
+        )
+        levels = as_batch(entries, batch.inputs.device)
+        return tuple(levels[str(level)] for level in range(len(levels)))
+
+    def _encoded(
+        self, batch: _Batch, indices: Sequence[int], priority: Priority
+    ) -> dict[str, Tensor]:
+        """All that the encoder and what lies before it hand on to the decoder, by name.
+
+        Each (N, ...), those that hold for the whole batch included; what is None is left out.
+        """
+        detector = self.detector
+        new = [i for i in dict.fromkeys(indices) if batch.images[i] not in batch.encoded]
+        features: dict[bytes, tuple[Tensor, ...]] = {}
+
+        def compute(of: list[int]) -> dict[str, Tensor]:
+            (index,) = [new[place] for place in of]
+            if not features:
+                # Backbone and neck see all images together that the encoder is asked for now.
+                features.update(self._missing_features(batch, new))
+            encoder_inputs, decoder_inputs = detector.pre_transformer(
+                features[batch.images[index]], [batch.samples[index]]
+            )
+            handed_on = {**detector.forward_encoder(**encoder_inputs), **decoder_inputs}
+            return {
+                name: value[None] if name in _SHARED else value
+                for name, value in handed_on.items()
+                if value is not None
+            }
+
+        if new:
+            images = [batch.images[index] for index in new]
+            entries = self.memory.entries('encoder', images, compute, priority)
+            batch.encoded.update(zip(images, entries, strict=True))
+        return as_batch([batch.encoded[batch.images[i]] for i in indices], batch.inputs.device)
+
+    def _missing_features(
+        self, batch: _Batch, indices: Sequence[int]
+    ) -> dict[bytes, tuple[Tensor, ...]]:
+        """Features, (1, C, H, W) each, of the images of which the encoder's output is unknown."""
+        missing = self._missing(batch, 'encoder', indices)
+        levels = self._features(batch, missing, Priority.BELOW if batch.keep_features else None)
+        return {
+            batch.images[index]: tuple(level[place : place + 1] for level in levels)
+            for place, index in enumerate(missing)
+        }
+
+    def _missing(self, batch: _Batch, stage: str, indices: Sequence[int]) -> list[int]:
+        """The first place of every image of which a stage's output is unknown."""
+        first = {batch.images[index]: index for index in reversed(indices)}
+        return sorted(first[image] for image in self.memory.unknown(stage, first))
+
+    def _decoded(self, batch: _Batch, cut: str) -> list[dict[str, Tensor]]:
+        """What the frozen decoder layers give, by their index, and the attention above them.
+
+        Where the encoder's memory is not needed above the cut, what else the decoder asks for goes
+        along under names that begin with ``encoded.``.
+        """
+        alone = self._without_memory(cut)
+
+        def compute(of: list[int]) -> dict[str, Tensor]:
+            priority = Priority.BELOW if alone else batch.priority
+            if not batch.encoded:  # All that will be asked for, so that they share a batch.
+                needed = range(len(batch.images))
+                needed = self._missing(batch, cut, needed) if alone else needed
+                self._encoded(batch, needed, priority)
+            encoded = self._encoded(batch, of, priority)
+            outputs = self._run_layers(encoded, cut)
+            if alone:
+                outputs |= {f'encoded.{n}': _one_token(n, v) for n, v in encoded.items()}
+            return outputs
+
+        return self.memory.entries(cut, batch.images, compute, batch.priority)
+
+    def _decoder_inputs(self, encoded: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict]:
+        """Arguments of ``forward_decoder``, and what the head gets besides."""
+        encoded = {n: value[0] if n in _SHARED else value for n, value in encoded.items()}
+        queries, for_head = self.detector.pre_decoder(
+            **{name: encoded.get(name) for name in self._pre_decoder}
+        )
+        inputs = {name: encoded.get(name) for name in self._forward_decoder}
+        return inputs | queries, for_head
+
+    def _decode(self, encoded: Mapping[str, Tensor]) -> dict[str, Any]:
+        inputs, for_head = self._decoder_inputs(encoded)
+        return for_head | self.detector.forward_decoder(**inputs)
+
+    def _run_layers(self, encoded: Mapping[str, Tensor], cut: str) -> dict[str, Tensor]:
+        """Runs the decoder up to the cut, for one image, and returns what its layers give."""
+        decoder = self.detector.decoder
+        index, attention = _place(cut)
+        layers, last = decoder.layers, decoder.layers[index]
+        outputs: dict[str, Tensor] = {}
+
+        def record(name: str) -> Callable[..., None]:
+            return lambda module, inputs, output: outputs.update({name: output})
+
+        with ExitStack() as stack:
+            for number in range(index if attention else index + 1):
+                handle = layers[number].register_forward_hook(record(str(number)))
+                stack.callback(handle.remove)
+            if attention:
+                handle = last.norms[1].register_forward_hook(record('attention'))
+                stack.callback(handle.remove)
+                # It is above the cut; its dropout would draw from the run's random numbers.
+                stack.enter_context(_replaced(last.ffn, 'forward', lambda query: query))
+            stack.callback(setattr, decoder, 'layers', layers)
+            decoder.layers = layers[: index + 1]
+            self.detector.forward_decoder(**self._decoder_inputs(encoded)[0])
+        return outputs
+
+    @contextmanager
+    def _answering_layers(self, decoded: Mapping[str, Tensor]) -> Iterator[None]:
+        """Lets the frozen decoder layers answer with what was remembered of the whole batch."""
+        layers = self.detector.decoder.layers
+        with ExitStack() as stack:
+            frozen = 0
+            for name, output in decoded.items():
+                if name != 'attention':
+                    answer = _constant(output)
+                    stack.enter_context(_replaced(layers[int(name)], 'forward', answer))
+                    frozen += 1
+            if 'attention' in decoded:
+                half = layers[frozen]
+
+                def upper_half(*_: Any, **__: Any) -> Tensor:
+                    return half.norms[2](half.ffn(decoded['attention']))
+
+                stack.enter_context(_replaced(half, 'forward', upper_half))
+            yield
+
+
+def _place(cut: str) -> tuple[int, bool]:
+    """The decoder layer that a stage is named after, and whether it ends with its attention."""
+    _, index, *attention = cut.split('.')
+    return int(index), bool(attention)
+
+
+def _one_token(name: str, value: Tensor) -> Tensor:
+    """Keeps of what has one entry per token the first, which tells type and channels."""
+    return value if name in _SHARED or name == 'valid_ratios' else value[:, :1]
+
+
+def _constant(output: Tensor) -> Callable[..., Tensor]:
+    return lambda *_, **__: output
+
+
+@contextmanager
+def _replaced(module: nn.Module, method: str, by: Callable) -> Iterator[None]:
+    """Another method for one module, for a while; one that was set before comes back."""
+    own = vars(module).get(method)
+    setattr(module, method, by)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(module, method)
+        else:
+            setattr(module, method, own)

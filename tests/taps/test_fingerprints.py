@@ -1,0 +1,64 @@
+"""Images and weights are told by content; weights are read again only when they may differ."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmforget.taps.fingerprints import Fingerprints, digests
+
+
+def test_equal_pixels_give_equal_digests_whatever_the_batch():
+    images = torch.randn(3, 3, 4, 5)
+    whole = digests(images)
+    assert len(set(whole)) == 3
+    assert digests(images[1:2].clone()) == whole[1:2]
+    assert digests(images.flip(-1))[0] != whole[0]
+
+
+def test_another_padding_is_another_image():
+    image = torch.zeros(1, 3, 4, 6)
+    assert digests(image) != digests(torch.zeros(1, 3, 6, 4))
+    assert digests(image) != digests(torch.zeros(1, 3, 4, 8))
+    assert digests(image, [(4, 6)]) != digests(image, [(4, 5)])
+
+
+def weights(module):
+    return [*module.parameters(), *module.buffers()]
+
+
+@pytest.mark.parametrize('name', ['weight', 'running_mean', 'num_batches_tracked'])
+def test_a_change_in_place_is_seen(name):
+    module, fingerprints = nn.BatchNorm2d(2), Fingerprints()
+    before = fingerprints.of(weights(module))
+    assert fingerprints.of(weights(module)) == before
+    with torch.no_grad():
+        getattr(module, name).add_(1)
+    after = fingerprints.of(weights(module))
+    assert after != before == Fingerprints().of(weights(nn.BatchNorm2d(2)))
+    with torch.no_grad():
+        getattr(module, name).sub_(1)
+    assert fingerprints.of(weights(module)) == before
+
+
+def test_a_new_parameter_is_seen_wherever_its_memory_lies():
+    """The allocator likes to give a freed address to the next tensor of the size."""
+    layer, fingerprints = nn.Linear(8, 8, bias=False), Fingerprints()
+    seen = {fingerprints.of(layer.parameters())}
+    for value in range(1, 20):
+        layer.weight = None
+        layer.weight = nn.Parameter(torch.full((8, 8), float(value)))
+        seen.add(fingerprints.of(layer.parameters()))
+    assert len(seen) == 20
+
+
+def test_order_shape_and_type_count():
+    ones = torch.ones(2, 3)
+    of = [
+        [ones, ones * 2],
+        [ones * 2, ones],
+        [ones.reshape(3, 2), ones * 2],
+        [ones.int(), ones * 2],
+        [ones],
+    ]
+    assert len({Fingerprints().of(tensors) for tensors in of}) == len(of)
+    assert Fingerprints().of([torch.ones(2).bfloat16()])
