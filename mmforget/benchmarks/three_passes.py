@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import torch
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
@@ -48,7 +47,6 @@ class ThreePasses:
         annotations = self._narrowed(classes, name)
         config = copy.deepcopy(self.loader)
         config.dataset.ann_file = str(annotations)
-        config.dataset = DATASETS.build(config.dataset)
         detector.eval()
         # CocoMetric prints its progress and table.
         with silent(), torch.no_grad():

@@ -115,8 +115,10 @@ def test_libraries_compute_the_same(network):
 
 def test_penalty_by_name():
     model = nn.Module()
-    model.layers = nn.ModuleList(nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 6)) for _ in range(2))
-    adapt(model, r'layers\.\d\.\d', with_loralib, rank=2)
+    model.layers = nn.ModuleList(
+        nn.ModuleDict({'ffn': nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 6))}) for _ in range(2)
+    )
+    adapt(model, r'layers\.\d\.ffn\.\d', with_loralib, rank=2)
     expected = 0.0
     for block in model.layers:
         matrices = [p for n, p in block.named_parameters() if 'lora_' in n]

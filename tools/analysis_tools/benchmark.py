@@ -5,7 +5,8 @@
     python tools/analysis_tools/benchmark.py --quick --levels ffn     # tests the command
 
 Everything takes hours on two cores, most of them in R0's whole runs. Each finished table is
-printed and kept in the JSON file; --keep goes on from there with further levels.
+printed and kept in the JSON file; --keep goes on from there with further levels. A CUDA device is
+used where torch sees one; CUDA_VISIBLE_DEVICES= in front of the command hides it.
 """
 
 import argparse
@@ -34,7 +35,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--quick', action='store_true', help='small sizes, 2 repetitions')
     parser.add_argument('--repetitions', type=int, help='default: 5, quick: 2')
     parser.add_argument('--threads', type=int, help="default: torch's")
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda where it is')
     parser.add_argument(
         '--no-memory', action='store_true', help='no peak memory: no fresh processes'
     )
@@ -49,8 +49,6 @@ def parse() -> argparse.Namespace:
         parser.error(f'--repetitions is {args.repetitions}; expected at least 1.')
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads is {args.threads}; expected at least 1.')
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device is cuda, but torch sees no CUDA device; leave it out for the CPU.')
     return args
 
 
@@ -71,7 +69,7 @@ def begin_report(args: argparse.Namespace, device: str) -> Report:
 
 
 def measure(args: argparse.Namespace, scratch: str) -> Report:
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     report = begin_report(args, device)
     settings = Settings(
         configs=str(ROOT / 'configs'),
