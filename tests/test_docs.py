@@ -362,6 +362,7 @@ SHORTER = {
     'mim': '--cfg-options train_cfg.max_steps=2 train_cfg.scenario.tasks=[[bag]] '
     'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
+    'benchmark': '--quick --levels ffn --no-memory',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
     'deformable-detr_mobilenetv2_3k_garments.py': '--cfg-options train_cfg.max_iters=2 '
     'train_dataloader.batch_size=2',

@@ -12,7 +12,7 @@ FLOORS = [
     {'adapters', 'datasets', 'models', 'taps'},
     {'trainable', 'evaluation', 'methods', 'visualization'},
     {'engine'},
-    {'apis', 'attacks', 'testing'},
+    {'apis', 'attacks', 'benchmarks', 'testing'},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = [

@@ -1,0 +1,93 @@
+"""The Garments demo as the benchmarks use it: config, loaded detector, images and batches."""
+
+import copy
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS, MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from torch import nn
+
+from mmforget.benchmarks.measurement import Settings
+from mmforget.datasets.garments_scenes import prepare_garments
+from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
+from mmforget.datasets.stream_sampling import StreamIndex, class_index, sample_images
+from mmforget.datasets.streams import StreamDataset
+from mmforget.methods import FORGET, RETAIN
+from mmforget.models.checkpoints import load_local_checkpoint, load_mmforget_weights
+from mmforget.structures import ForgettingScenario, ForgettingTask, StreamSampling
+
+CONFIG = 'garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-3tasks.py'
+DECODER_GROUPS = [f'decoder.layers.{i}' for i in range(3)]
+# The group that the demo's trials choose.
+CHOSEN_GROUP = 'decoder.layers.2'
+
+
+def demo_config(settings: Settings) -> Config:
+    """The demo's config; without its hook of pictures, which no reference draws."""
+    register_all_modules(init_default_scope=True)
+    path = Path(settings.configs) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is not there; expected the configs that mmforget ships.')
+    config = Config.fromfile(path)
+    # Whoever looks at the annotation files finds them.
+    prepare_garments(config.train_dataloader.dataset.data_root, ('train', 'val'), progress=False)
+    del config.custom_hooks[1:]
+    config.log_level = 'ERROR'
+    config.randomness = {'seed': settings.seed}
+    return config
+
+
+def named(config: Config, work_dir: str | Path) -> Config:
+    """A copy for one run: a runner wants a name of its own."""
+    config = copy.deepcopy(config)
+    config.work_dir = str(work_dir)
+    config.experiment_name = f'benchmark_{time.time_ns()}'
+    return config
+
+
+def build_detector(config: Config, device: str = 'cpu') -> nn.Module:
+    """The detector with the weights of ``load_from``."""
+    model = copy.deepcopy(config.model)
+    model.backbone.init_cfg = None
+    detector = MODELS.build(model)
+    load = load_local_checkpoint
+    if str(config.load_from).startswith('mmforget://'):
+        load = load_mmforget_weights
+    detector.load_state_dict(load(config.load_from, map_location='cpu')['state_dict'])
+    return detector.to(device).eval()
+
+
+class TrainingImages:
+    """The streams of the config's scenario, batch by batch as mmforget's loop draws them.
+
+    Args:
+        config: The demo's config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.options = dict(config.train_dataloader)
+        self.dataset = DATASETS.build(copy.deepcopy(self.options['dataset']))
+        self.index: StreamIndex = class_index(self.dataset)
+        scenario = config.train_cfg.scenario
+        self.scenario = ForgettingScenario.from_requests(scenario.tasks, self.index.classes)
+        self.samplings = {name: StreamSampling(**dict(scenario[name])) for name in (FORGET, RETAIN)}
+        self.seed = config.randomness.seed
+
+    def batches(self, task: ForgettingTask, steps: int) -> Iterator[dict[str, dict[str, Any]]]:
+        """The batches of a task's first steps."""
+        loaders = []
+        for stream, classes in ((FORGET, task.classes), (RETAIN, task.retained)):
+            sampling = self.samplings[stream]
+            images = sample_images(self.index, classes, sampling, self.seed, task.index, stream)
+            dataset = StreamDataset(self.dataset, images, classes, sampling.unlabelled)
+            size = sampling.batch_size or self.options['batch_size']
+            sampler = StreamBatchSampler(
+                len(dataset), size, self.seed, task.index, stream, num_steps=steps
+            )
+            loaders.append(build_stream_loader(dataset, sampler, num_workers=0))
+        for forget, retain in zip(*loaders, strict=True):
+            yield {FORGET: forget, RETAIN: retain}
