@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
@@ -63,9 +64,9 @@ class ForgettingStep(nn.Module):
     ) -> dict[str, Tensor]:
         """Runs both streams through the network.
 
-        As one batch where both are padded to the same height and width. Otherwise each on its
-        own: padding one stream to the other's size would change what the detector sees of it
-        (GroupNorm and the borders of convolutions look at padding).
+        As one batch where both are padded to the same height and width, or where the trunk, which
+        sees each image by itself, holds all that looks at padding. Otherwise each on its own:
+        padding one stream to the other's size would change what the detector sees of it.
 
         Args:
             batch: ``{'forget': data, 'retain': data}``, as the dataloaders collate them.
@@ -83,7 +84,7 @@ class ForgettingStep(nn.Module):
             for name in _STREAMS
         }
         shapes = {name: tuple(data[name]['inputs'].shape[-2:]) for name in _STREAMS}
-        if shapes[FORGET] == shapes[RETAIN]:
+        if shapes[FORGET] == shapes[RETAIN] or not self.tap.sees_padding():
             outputs = self._forward(data)
         else:
             _tell_once(shapes[FORGET], shapes[RETAIN])
@@ -97,9 +98,8 @@ class ForgettingStep(nn.Module):
         return losses
 
     def _forward(self, data: Mapping[str, dict[str, Any]]) -> dict[str, StreamOutput]:
-        """One forward for some of the streams, all padded to one shape."""
-        batches = [data[name]['inputs'] for name in data]
-        inputs = torch.cat(batches) if len(batches) > 1 else batches[0]
+        """One forward for some of the streams."""
+        inputs = _one_batch([data[name]['inputs'] for name in data])
         samples: list[Any] = []
         streams = {}
         for name in data:
@@ -108,6 +108,12 @@ class ForgettingStep(nn.Module):
             streams[name] = Stream(place, self.method.stream_options(name))
             samples += own
         return self.tap.forward(inputs, samples, streams)
+
+
+def _one_batch(batches: Sequence[Tensor]) -> Tensor:
+    """Images, (B, 3, H, W) each, padded to the largest shape as the preprocessor pads them."""
+    height, width = (max(batch.shape[side] for batch in batches) for side in (-2, -1))
+    return torch.cat([pad(b, (0, width - b.shape[-1], 0, height - b.shape[-2])) for b in batches])
 
 
 def _tell_once(forget: tuple[int, int], retain: tuple[int, int]) -> None:
@@ -119,7 +125,8 @@ def _tell_once(forget: tuple[int, int], retain: tuple[int, int]) -> None:
     logger.info(
         f'The forget batch is padded to {_size(forget)} and the retain batch to {_size(retain)}: '
         'where they differ, the two go through the network one after the other instead of '
-        'together. A pipeline that gives all images one shape (Pad to a fixed size) is faster.'
+        'together. A pipeline that gives all images one shape (Pad to a fixed size) is faster, and '
+        'so are groups of a DETR-like decoder alone.'
     )
 
 

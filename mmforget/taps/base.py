@@ -78,6 +78,10 @@ class Tap:
         stages = self.stages()
         return [module for name in self.frozen_stages() for module in stages[name].modules]
 
+    def sees_padding(self) -> bool:
+        """Whether what comes out for an image depends on the shape its batch is padded to."""
+        return True
+
     def remembering(self) -> AbstractContextManager[None]:
         """While open, the detector's own forward answers from the cache as far as it can.
 

@@ -14,6 +14,7 @@ from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
 from mmforget.taps.detr_trunk import DETRTrunk
+from mmforget.taps.own_shapes import own_shapes
 from mmforget.taps.stages import Stage
 from mmforget.taps.trunk_cache import TrunkCache
 
@@ -116,6 +117,11 @@ class DETRTap(Tap):
     def stages(self) -> dict[str, Stage]:
         return self._trunk.stages()
 
+    def sees_padding(self) -> bool:
+        # Backbone, neck and the scaling of masks to the levels do, and proposals out of padding.
+        proposals = getattr(self.detector, 'as_two_stage', False)
+        return proposals or 'encoder' not in self.frozen_stages()
+
     def remembering(self) -> AbstractContextManager[None]:
         return nullcontext() if self.cache is None else self._trunk.answering()
 
@@ -148,7 +154,8 @@ class DETRTap(Tap):
     def _head_inputs(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Any]:
         """What the head is called with; frozen stages without gradient, from the cache if any."""
         frozen = self.frozen_stages()
-        if self.cache is not None and frozen:
+        alike = all(shape == inputs.shape[-2:] for shape in own_shapes(inputs, data_samples))
+        if frozen and not (self.cache is None and alike):
             return self._trunk.head_inputs(inputs, data_samples, frozen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             features = self.detector.extract_feat(inputs)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
+import torch
 from mmdet.models.layers import (
     ConditionalDetrTransformerDecoder,
     ConditionalDetrTransformerDecoderLayer,
@@ -18,16 +19,22 @@ from mmdet.models.layers import (
 from torch import Tensor, nn
 
 from mmforget.taps.fingerprints import digests
-from mmforget.taps.stages import Stage, StageMemory, as_batch
+from mmforget.taps.own_shapes import (
+    as_alone,
+    as_batch,
+    cropped,
+    features_as_batch,
+    own_shapes,
+)
+from mmforget.taps.stages import Stage, StageMemory
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
 # What the encoder hands on that holds for the whole batch, for it depends on its shape alone.
 _SHARED = ('spatial_shapes', 'level_start_index')
 # Coordinates: rounding them would move boxes.
 _EXACT = ('valid_ratios', 'encoded.valid_ratios', *_SHARED, *(f'encoded.{n}' for n in _SHARED))
-# Up to this many pixels, images go through backbone and neck together: a single small one leaves
-# half of a CPU's threads idle.
-_SMALL, _AT_ONCE = 256 * 256, 4
+# Up to this many pixels, images of one shape go through backbone and neck together.
+_SMALL = 256 * 256
 _KNOWN_DECODERS = {
     decoder.forward
     for decoder in (
@@ -53,7 +60,8 @@ class _Batch:
     """What is asked for at once.
 
     Attributes:
-        inputs: The preprocessed images, (B, 3, H, W).
+        inputs: The preprocessed images, (3, H, W) each.
+        shapes: Their heights and widths.
         samples: Their data samples.
         images: Their digests.
         priority: How dear what is needed is to the cache.
@@ -61,7 +69,8 @@ class _Batch:
         encoded: What the encoder gave for each image that was asked for so far.
     """
 
-    inputs: Tensor
+    inputs: Sequence[Tensor]
+    shapes: Sequence[tuple[int, int]]
     samples: Sequence[Any]
     images: Sequence[bytes]
     priority: Priority
@@ -97,7 +106,7 @@ class DETRTrunk:
         head_parts: Callable[[], tuple[list[nn.Module], list[nn.Module]]],
     ) -> None:
         self.detector = detector
-        self.memory = None if cache is None else StageMemory(cache, self.stages, _EXACT)
+        self.memory = StageMemory(cache, self.stages, _EXACT)
         self._head_parts = head_parts
         self._pre_decoder = tuple(signature(detector.pre_decoder).parameters)
         self._forward_decoder = tuple(signature(detector.forward_decoder).parameters)
@@ -130,12 +139,16 @@ class DETRTrunk:
     ) -> dict[str, Any]:
         """What ``forward_transformer`` gives, with the frozen stages from the cache.
 
+        Below the cut each image has its own padded shape.
+
         Args:
             inputs: The preprocessed batch, (B, 3, H, W).
             samples: One ``DetDataSample`` per image.
             frozen: The leading stages in which nothing is trained, at least one.
         """
-        return self._head_inputs(self._batch(inputs, samples, Priority.TRAINING, False), frozen)
+        shapes = own_shapes(inputs, samples)
+        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
+        return self._head_inputs(batch, frozen)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -158,7 +171,9 @@ class DETRTrunk:
             return ()
 
         def forward_transformer(features: tuple[Tensor, ...], samples: Sequence[Any]) -> dict:
-            batch = self._batch(seen[0], samples, Priority.EVALUATION, True)
+            # As the evaluation's batch pads them, or detections would not be MMDetection's own.
+            shapes = [tuple(seen[0].shape[-2:])] * len(samples)
+            batch = self._batch(seen[0], shapes, samples, Priority.EVALUATION, True)
             return self._head_inputs(batch, frozen)
 
         with _replaced(detector, 'extract_feat', extract_feat):
@@ -172,20 +187,27 @@ class DETRTrunk:
         )
 
     def _batch(
-        self, inputs: Tensor, samples: Sequence[Any], priority: Priority, keep_features: bool
+        self,
+        inputs: Tensor,
+        shapes: Sequence[tuple[int, int]],
+        samples: Sequence[Any],
+        priority: Priority,
+        keep_features: bool,
     ) -> _Batch:
-        images = digests(inputs, [sample.img_shape for sample in samples])
-        return _Batch(inputs, samples, images, priority, keep_features)
+        images = cropped(inputs, shapes)
+        keys = digests(images, [sample.img_shape for sample in samples])
+        return _Batch(images, shapes, samples, keys, priority, keep_features)
 
     def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:
         everything = range(len(batch.images))
         cut = frozen[-1]
         if cut == 'features':
-            features = self._features(batch, everything, batch.priority)
+            entries = self._features(batch, everything, batch.priority)
+            features = features_as_batch(entries, batch.inputs[0].device)
             return type(self.detector).forward_transformer(self.detector, features, batch.samples)
         if cut == 'encoder':
             return self._decode(self._encoded(batch, everything, batch.priority))
-        decoded = as_batch(self._decoded(batch, cut), batch.inputs.device)
+        decoded = as_batch(self._decoded(batch, cut), batch.inputs[0].device)
         if self._without_memory(cut):
             encoded = {
                 name.removeprefix('encoded.'): decoded.pop(name)
@@ -206,25 +228,23 @@ class DETRTrunk:
 
     def _features(
         self, batch: _Batch, indices: Sequence[int], priority: Priority | None
-    ) -> tuple[Tensor, ...]:
-        """Feature maps (N, C, H, W) of all levels for N of the images."""
+    ) -> list[dict[str, Tensor]]:
+        """Feature maps (1, C, H, W) of each of the images, by level."""
         detector = self.detector
-        small = batch.inputs.shape[-2] * batch.inputs.shape[-1] <= _SMALL
 
         def compute(of: list[int]) -> dict[str, Tensor]:
-            place = [indices[index] for index in of]
-            levels = type(detector).extract_feat(detector, batch.inputs[place])
+            inputs = torch.stack([batch.inputs[indices[place]] for place in of])
+            levels = type(detector).extract_feat(detector, inputs)
             return {str(level): features for level, features in enumerate(levels)}
 
-        entries = self.memory.entries(
+        shapes = [batch.shapes[index] for index in indices]
+        return self.memory.entries(
             'features',
             [batch.images[index] for index in indices],
             compute,
             priority,
-            _AT_ONCE if small else 1,
+            [(h, w) if h * w <= _SMALL else None for h, w in shapes],
         )
-        levels = as_batch(entries, batch.inputs.device)
-        return tuple(levels[str(level)] for level in range(len(levels)))
 
     def _encoded(
         self, batch: _Batch, indices: Sequence[int], priority: Priority
@@ -243,7 +263,8 @@ class DETRTrunk:
                 # Backbone and neck see all images together that the encoder is asked for now.
                 features.update(self._missing_features(batch, new))
             encoder_inputs, decoder_inputs = detector.pre_transformer(
-                features[batch.images[index]], [batch.samples[index]]
+                features[batch.images[index]],
+                [as_alone(batch.samples[index], batch.shapes[index])],
             )
             handed_on = {**detector.forward_encoder(**encoder_inputs), **decoder_inputs}
             return {
@@ -256,17 +277,18 @@ class DETRTrunk:
             images = [batch.images[index] for index in new]
             entries = self.memory.entries('encoder', images, compute, priority)
             batch.encoded.update(zip(images, entries, strict=True))
-        return as_batch([batch.encoded[batch.images[i]] for i in indices], batch.inputs.device)
+        return as_batch([batch.encoded[batch.images[i]] for i in indices], batch.inputs[0].device)
 
     def _missing_features(
         self, batch: _Batch, indices: Sequence[int]
     ) -> dict[bytes, tuple[Tensor, ...]]:
         """Features, (1, C, H, W) each, of the images of which the encoder's output is unknown."""
         missing = self._missing(batch, 'encoder', indices)
-        levels = self._features(batch, missing, Priority.BELOW if batch.keep_features else None)
+        entries = self._features(batch, missing, Priority.BELOW if batch.keep_features else None)
+        device = batch.inputs[0].device
         return {
-            batch.images[index]: tuple(level[place : place + 1] for level in levels)
-            for place, index in enumerate(missing)
+            batch.images[index]: features_as_batch([entry], device)
+            for index, entry in zip(missing, entries, strict=True)
         }
 
     def _missing(self, batch: _Batch, stage: str, indices: Sequence[int]) -> list[int]:

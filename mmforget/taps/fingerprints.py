@@ -8,18 +8,21 @@ import torch
 from torch import Tensor
 
 
-def digests(inputs: Tensor, shapes: Sequence[tuple[int, ...]] | None = None) -> list[bytes]:
-    """One digest per image of a preprocessed batch (B, 3, H, W), the padded shape included.
+def digests(
+    images: Iterable[Tensor], shapes: Sequence[tuple[int, ...]] | None = None
+) -> list[bytes]:
+    """One digest per preprocessed image (3, H, W), the padded shape included.
 
     Args:
-        inputs: The batch.
+        images: The images, or a batch of them.
         shapes: For each image the shape (height, width) without padding. Padding is zero, as
             pixels may be, and what a transformer gives depends on where it begins.
     """
-    shapes = [()] * len(inputs) if shapes is None else shapes
+    images = list(images)
+    shapes = [()] * len(images) if shapes is None else shapes
     return [
-        _digest(image, f'{tuple(image.shape)}{tuple(shape)}', 16)
-        for image, shape in zip(inputs.detach().cpu(), shapes, strict=True)
+        _digest(image.detach(), f'{tuple(image.shape)}{tuple(shape)}', 16)
+        for image, shape in zip(images, shapes, strict=True)
     ]
 
 

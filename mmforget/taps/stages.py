@@ -1,6 +1,6 @@
 """Where a detector may be cut, and what its frozen part gives: remembered image by image."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from mmforget.taps.fingerprints import Fingerprints
 from mmforget.taps.trunk_cache import Priority, TrunkCache
+
+# A single small image leaves half of a CPU's threads idle.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class StageMemory:
     """Looks up what stages gave for the images of a batch, and computes what is not known.
 
     Args:
-        cache: Where it is kept.
+        cache: Where it is kept; ``None`` keeps nothing.
         stages: The detector's stages as they are now, from the image upwards.
         exact: Names of outputs that are never rounded, such as coordinates.
     """
 
     def __init__(
         self,
-        cache: TrunkCache,
+        cache: TrunkCache | None,
         stages: Callable[[], Mapping[str, Stage]],
         exact: Sequence[str] = (),
     ) -> None:
@@ -54,6 +57,8 @@ class StageMemory:
 
     def check(self, stage: str) -> None:
         """Lets the cache forget what other weights below the stage's output gave."""
+        if self.cache is None:
+            return
         tensors: dict[int, Tensor] = {}
         for name, part in self._stages().items():
             tensors |= {id(tensor): tensor for tensor in part.weights()}
@@ -67,6 +72,8 @@ class StageMemory:
 
     def unknown(self, stage: str, images: Iterable[bytes]) -> list[bytes]:
         """The images for which nothing is kept of what a stage gave, or nothing that holds."""
+        if self.cache is None:
+            return list(images)
         self.check(stage)
         return [image for image in images if not self.cache.knows(_key(stage), image)]
 
@@ -76,63 +83,59 @@ class StageMemory:
         images: Sequence[bytes],
         compute: Callable[[list[int]], Mapping[str, Tensor]],
         priority: Priority | None,
-        at_once: int = 1,
+        together: Sequence[Hashable] = (),
     ) -> list[dict[str, Tensor]]:
         """A stage's outputs for each image of a batch, equal images computed once.
 
-        Always ``at_once`` images together, filled up with the last one, because float results
-        depend on the batch's size: what an image gives must not depend on how many others were
-        asked for with it, or a resumed run would differ.
+        Always one image alone or always the same number together, filled up with the last one,
+        because float results depend on the batch's size: what an image gives must not depend on
+        how many others were asked for with it, or a resumed run would differ.
 
         Args:
             stage: Name of the stage.
             images: Digests of the images.
             compute: Gives the outputs, each (N, ...), for N indices of the batch.
             priority: How dear they are to the cache; ``None`` does not keep what is computed.
-            at_once: Images that are computed together.
+            together: For each image what those have in common that may be computed together;
+                ``None`` is computed alone. By default each is.
 
         Returns:
             For each image its outputs by name, each (1, ...).
         """
         self.check(stage)
         key = _key(stage)
-        found = {image: self.cache.get(key, image) for image in images}
-        missing = [image for image, known in found.items() if known is None]
-        for start in range(0, len(missing), at_once):
-            together = missing[start : start + at_once]
-            together += together[-1:] * (at_once - len(together))
+        cache = self.cache
+        found = {i: None if cache is None else cache.get(key, i) for i in images}
+        missing = [images.index(image) for image, known in found.items() if known is None]
+        for indices in _batches(missing, together):
             with torch.no_grad():
-                computed = compute([images.index(image) for image in together])
-            for place, image in enumerate(dict.fromkeys(together)):
+                computed = compute(indices)
+            for place, index in enumerate(dict.fromkeys(indices)):
+                image = images[index]
                 # Cloned: a slice would keep the whole batch alive beyond the cache's bound.
                 own = {
                     name: value[place : place + 1].clone(memory_format=torch.contiguous_format)
                     for name, value in computed.items()
                 }
-                found[image] = self.cache.rounded(own, self._exact)
-                if priority is not None:
-                    self.cache.put(key, image, found[image], priority)
-        return [self.cache.restored(found[image]) for image in images]
+                found[image] = own if cache is None else cache.rounded(own, self._exact)
+                if cache is not None and priority is not None:
+                    cache.put(key, image, found[image], priority)
+        return [found[i] if cache is None else cache.restored(found[i]) for i in images]
 
 
-def as_batch(entries: Sequence[Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-    """Outputs of single images as a batch.
-
-    A name that some images lack is filled up with zeros: a mask where nothing is masked.
-
-    Args:
-        entries: For each image its outputs, each (1, ...).
-        device: Where the batch is wanted.
-
-    Returns:
-        The outputs by name, each (B, ...).
-    """
-    batch = {}
-    for name in dict.fromkeys(name for entry in entries for name in entry):
-        given = next(entry[name] for entry in entries if name in entry)
-        parts = [entry[name] if name in entry else torch.zeros_like(given) for entry in entries]
-        batch[name] = torch.cat([part.to(device) for part in parts])
-    return batch
+def _batches(indices: Sequence[int], together: Sequence[Hashable]) -> Iterator[list[int]]:
+    """Indices that are computed at once: alone, or ``_AT_ONCE`` that have something in common."""
+    groups: dict[Hashable, list[int]] = {}
+    for index in indices:
+        common = together[index] if together else None
+        if common is None:
+            yield [index]
+        else:
+            groups.setdefault(common, []).append(index)
+    for group in groups.values():
+        for start in range(0, len(group), _AT_ONCE):
+            part = group[start : start + _AT_ONCE]
+            yield part + part[-1:] * (_AT_ONCE - len(part))
 
 
 def _key(stage: str) -> str:

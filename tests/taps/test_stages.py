@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmforget.taps.stages import Stage, StageMemory, as_batch
+from mmforget.taps.stages import Stage, StageMemory
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
 
@@ -26,7 +26,7 @@ def detector():
     return Detector().eval()
 
 
-def remembered(detector, cache, images, inputs, stage='lower', at_once=1, **options):
+def remembered(detector, cache, images, inputs, stage='lower', together=(), **options):
     """The stage's outputs, and which indices were computed together."""
     asked = []
 
@@ -35,7 +35,7 @@ def remembered(detector, cache, images, inputs, stage='lower', at_once=1, **opti
         return {'out': detector.lower(inputs[indices])}
 
     memory = StageMemory(cache, detector.stages, **options)
-    entries = memory.entries(stage, images, compute, Priority.TRAINING, at_once)
+    entries = memory.entries(stage, images, compute, Priority.TRAINING, together)
     return [entry['out'] for entry in entries], asked
 
 
@@ -53,10 +53,21 @@ def test_an_image_is_computed_once_and_alone(detector):
 
 
 def test_together_means_always_as_many(detector):
-    _, asked = remembered(
-        detector, TrunkCache(10000), [b'a', b'b', b'c'], torch.randn(3, 3, 4, 4), at_once=2
-    )
-    assert asked == [[0, 1], [2, 2]]
+    """Of those that have something in common; the others alone."""
+    images = [bytes([number]) for number in range(8)]
+    inputs = torch.randn(8, 3, 4, 4)
+    together = ['small', 'wide', None, 'small', 'small', 'wide', 'small', 'small']
+    _, asked = remembered(detector, TrunkCache(10000), images, inputs, together=together)
+    assert sorted(asked) == [[0, 3, 4, 6], [1, 5, 5, 5], [2], [7, 7, 7, 7]]
+
+
+def test_without_a_cache_nothing_is_kept(detector):
+    inputs = torch.randn(2, 3, 4, 4)
+    memory = StageMemory(None, detector.stages)
+    for _ in range(2):
+        out, asked = remembered(detector, None, [b'a', b'b'], inputs)
+        assert asked == [[0], [1]] and torch.equal(out[1], detector.lower(inputs[1:]))
+    assert memory.unknown('lower', [b'a', b'b']) == [b'a', b'b']
 
 
 def test_results_are_rounded_whether_they_are_kept_or_not(detector):
@@ -115,12 +126,3 @@ def test_autocast_gives_other_numbers(detector):
         assert asked == [[0]] and half.dtype == torch.bfloat16
     (again,), asked = remembered(detector, cache, [b'a'], inputs)
     assert not asked and torch.equal(plain, again)
-
-
-def test_a_batch_of_images_of_which_some_have_a_mask():
-    first = {'memory': torch.ones(1, 2, 3)}
-    second = {'memory': torch.zeros(1, 2, 3), 'mask': torch.tensor([[True, False]])}
-    batch = as_batch([first, second], torch.device('cpu'))
-    assert batch['memory'].shape == (2, 2, 3) and batch['memory'][0].all()
-    assert batch['mask'].tolist() == [[False, False], [True, False]]
-    assert as_batch([first], torch.device('cpu')).keys() == {'memory'}
