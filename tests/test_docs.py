@@ -139,6 +139,8 @@ OF_OTHERS = {
     'HistoryBuffer',
     'tools/test.py',
     'implementation for device cuda:0 not found',
+    "not implemented for 'BFloat16'",
+    'please install fairscale',
 }
 
 

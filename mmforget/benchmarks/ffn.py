@@ -52,7 +52,7 @@ class FFN(Action):
         self.x = torch.randn(1, tokens, CHANNELS, device=device, requires_grad=True)
         self.gradient = torch.randn_like(self.x)
         self.dtype = dtype
-        self.calls = max(1, 30_000 // tokens)
+        self.calls = max(1, min(50, 30_000 // tokens))
 
     def __call__(self) -> None:
         for tensor in (self.x, *self.parameters):

@@ -1,7 +1,7 @@
 """A step of the recipe as its authors run it (arXiv 2403.11530), written as plain code.
 
-Two forwards through MMDetection's own ``loss``, the whole trunk every time, the penalty by a loop
-over parameter names, AdamW.
+Two forwards, the whole trunk every time, MMDetection's own losses of the last decoder layer, the
+penalty by a loop over parameter names, AdamW.
 """
 
 import math
@@ -18,7 +18,7 @@ from mmforget.methods import FORGET, RETAIN
 
 Batch = Mapping[str, Mapping[str, Sequence[Any]]]
 
-_LAST_LAYER = ('loss_cls', 'loss_bbox', 'loss_iou')
+_LOSSES = ('loss_cls', 'loss_bbox', 'loss_iou')
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RecipeStep(Action):
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
             forget = self._losses(batch[FORGET])
             retain = self._losses(batch[RETAIN])
-            total = sum(retain[name] for name in _LAST_LAYER)
+            total = sum(retain[name] for name in _LOSSES)
             total = total + recipe.forget_weight * (
                 torch.relu(recipe.bound - forget['loss_cls'])
                 + forget['loss_bbox']
@@ -105,8 +105,20 @@ class RecipeStep(Action):
         self.steps += 1
 
     def _losses(self, data: Mapping[str, Sequence[Any]]) -> dict[str, Tensor]:
-        data = self.detector.data_preprocessor(dict(data), training=True)
-        return self.detector.loss(data['inputs'], data['data_samples'])
+        detector = self.detector
+        data = detector.data_preprocessor(dict(data), training=True)
+        samples = data['data_samples']
+        features = detector.extract_feat(data['inputs'])
+        head_inputs = detector.forward_transformer(features, samples)
+        of_encoder = [head_inputs.pop(f'enc_outputs_{kind}') for kind in ('class', 'coord')]
+        scores, boxes = detector.bbox_head(**head_inputs)
+        return detector.bbox_head.loss_by_feat(
+            scores[-1:],
+            boxes[-1:],
+            *of_encoder,
+            [sample.gt_instances for sample in samples],
+            [sample.metainfo for sample in samples],
+        )
 
     def details(self) -> dict[str, Detail]:
         return {'first loss': round(self.first_loss, 4)}

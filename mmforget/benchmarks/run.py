@@ -70,7 +70,8 @@ class RecipeRun(Action):
 def fold_loralib(model: nn.Module, layers: Mapping[str, nn.Linear]) -> None:
     """Puts the plain layers back, with what was learnt in their weights."""
     for name, layer in layers.items():
-        adapter = model.get_submodule(name).eval()  # loralib merges here.
+        adapter = model.get_submodule(name)
+        adapter.eval()  # loralib merges here, and returns None.
         layer.weight.copy_(adapter.weight)
         model.set_submodule(name, layer)
 

@@ -1,6 +1,5 @@
 """Level ``streams``: the data streams of seven tasks for an annotation file of COCO's size."""
 
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,15 @@ from pycocotools.coco import COCO
 
 from mmforget.benchmarks.measurement import Action, Case, Detail, Settings
 from mmforget.benchmarks.quiet import silent
-from mmforget.datasets.stream_sampling import class_index, sample_images
+from mmforget.datasets.annotation_checks import check_categories, checked_boxes
+from mmforget.datasets.image_checks import check_stream_images
+from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
 from mmforget.methods import FORGET, RETAIN
 from mmforget.structures import ForgettingScenario, StreamSampling
+from mmforget.testing import write_large_coco
+from mmforget.testing.large_coco import CLASSES
 
-CLASSES = tuple(f'class {number:02d}' for number in range(80))
 # COCO train2017 has 118,287 images and 860,001 boxes.
 FULL_SIZE, QUICK_SIZE = (118_287, 860_001), (300, 2_000)
 TASKS, CLASSES_A_TASK = 7, 10
@@ -26,47 +28,10 @@ _SHARE = 0.1
 
 
 def annotation_file(folder: Path, images: int, boxes: int, seed: int = 0) -> Path:
-    """Makes an annotation file whose classes are as uneven as COCO's; once.
-
-    Args:
-        folder: Where it is kept.
-        images: Number of images, which exist in the file alone.
-        boxes: Number of boxes.
-        seed: Of everything in it.
-    """
-    path = folder / f'streams_{images}_{boxes}_{seed}.json'
-    if path.is_file():
-        return path
-    generator = np.random.default_rng(seed)
-    weights = 1 / (1 + np.arange(len(CLASSES)))
-    of_box = generator.choice(len(CLASSES), boxes, p=weights / weights.sum())
-    of_image = np.sort(generator.integers(1, images + 1, boxes))
-    corners = generator.integers(0, 400, (boxes, 2)).tolist()
-    extents = generator.integers(8, 200, (boxes, 2)).tolist()
-    document = {
-        'images': [
-            {'id': i, 'file_name': f'{i:012d}.jpg', 'height': 640, 'width': 640}
-            for i in range(1, images + 1)
-        ],
-        'annotations': [
-            {
-                'id': number,
-                'image_id': image,
-                'category_id': label + 1,
-                'bbox': [*corner, *extent],
-                'area': extent[0] * extent[1],
-                'iscrowd': 0,
-            }
-            for number, (image, label, corner, extent) in enumerate(
-                zip(of_image.tolist(), of_box.tolist(), corners, extents, strict=True), start=1
-            )
-        ],
-        'categories': [{'id': i, 'name': name} for i, name in enumerate(CLASSES, start=1)],
-    }
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
-    return path
+    """The annotation file in ``folder``, and its images; made once."""
+    place = folder / f'streams_{images}_{boxes}_{seed}'
+    path = place / 'annotations.json'
+    return path if path.is_file() else write_large_coco(place, images, boxes, seed)
 
 
 def scenario() -> ForgettingScenario:
@@ -132,24 +97,38 @@ class IndexOnce(Action):
         self.path.read_bytes()
 
     def __call__(self) -> None:
+        config = {
+            'ann_file': str(self.path),
+            'data_prefix': {'img': str(self.path.parent / 'images')},
+            'pipeline': [],
+        }
         start = time.perf_counter()
-        with silent():
-            dataset = CocoDataset(
-                ann_file=str(self.path), metainfo={'classes': CLASSES}, pipeline=[]
-            )
+        # The order and the checks are those of the loop.
+        check_categories({'type': CocoDataset, **config})
+        with silent(), checked_boxes():
+            dataset = CocoDataset(**config)
         parsed = time.perf_counter()
         index = class_index(dataset)
+        check_forget_classes(index, scenario())
         indexed = time.perf_counter()
         sampling = StreamSampling(ratio=_SHARE)
-        self.images = 0
-        for task in scenario().tasks:
-            for stream, classes in ((FORGET, task.classes), (RETAIN, task.retained)):
-                images = sample_images(index, classes, sampling, 0, task.index, stream)
-                self.images += len(StreamDataset(dataset, images, classes))
+        streams = [
+            StreamDataset(
+                dataset,
+                sample_images(index, classes, sampling, 0, task.index, stream),
+                classes,
+            )
+            for task in scenario().tasks
+            for stream, classes in ((FORGET, task.classes), (RETAIN, task.retained))
+        ]
+        check_stream_images(
+            dataset, sorted({int(image) for stream in streams for image in stream.image_indices})
+        )
+        self.images = sum(map(len, streams))
         self.seconds = {
-            "MMDetection's reading s": parsed - start,
+            "MMDetection's reading, with checks s": parsed - start,
             'index s': indexed - parsed,
-            'streams s': time.perf_counter() - indexed,
+            'streams, with checks s': time.perf_counter() - indexed,
         }
 
     def details(self) -> dict[str, Detail]:
@@ -171,7 +150,7 @@ def cases(settings: Settings) -> list[Case]:
             reference=REFERENCE,
             variants={REFERENCE: partial(build, ReadPerStream), OURS: partial(build, IndexOnce)},
             note='The annotation file is made by the script, of the size of COCO train2017 but '
-            'without masks. R0 looks ids up in sets, where its authors search lists. No image is '
-            'loaded.',
+            'without masks. R0 looks ids up in sets, where its authors search lists; it checks '
+            'nothing. No image is loaded.',
         )
     ]

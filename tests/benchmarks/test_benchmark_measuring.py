@@ -42,11 +42,11 @@ MACHINE = {
 class Recorded(Action):
     """Notes that it was called, and takes its time."""
 
-    def __init__(self, name='', calls=None, seconds=0.0):
-        self.name, self.calls, self.seconds = name, [] if calls is None else calls, seconds
+    def __init__(self, name='', order=None, seconds=0.0):
+        self.name, self.order, self.seconds = name, [] if order is None else order, seconds
 
     def __call__(self):
-        self.calls.append(self.name)
+        self.order.append(self.name)
         time.sleep(self.seconds)
 
 
@@ -66,10 +66,10 @@ def settings(tmp_path, **changes):
 
 
 def test_variants_alternate_and_every_second_round_goes_backwards():
-    calls = []
-    actions = {name: Recorded(name, calls, 0.002) for name in 'abc'}
+    order = []
+    actions = {name: Recorded(name, order, 0.002) for name in 'abc'}
     seconds = alternate(actions, 3, 'cpu')
-    assert ''.join(calls) == 'abccbaabc'
+    assert ''.join(order) == 'abccbaabc'
     assert all(len(found) == 3 and min(found) >= 0.002 for found in seconds.values())
 
 
