@@ -12,7 +12,6 @@ import numpy as np
 from mmdet.datasets.api_wrappers import COCO, COCOeval
 from mmdet.evaluation import CocoMetric
 from mmengine.dist import broadcast_object_list
-from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
@@ -26,6 +25,7 @@ from mmforget.evaluation.forgetting_scores import (
     set_means,
 )
 from mmforget.evaluation.restricted_coco import (
+    box_results,
     category_ap,
     detection_index,
     evaluate_boxes,
@@ -284,20 +284,20 @@ class ForgettingCocoMetric(CocoMetric):
     def _match_boxes(self, results: list) -> COCOeval:
         """Matches the detections to the objects, once, for all protocols."""
         gts, preds = zip(*results, strict=True)
-        with tempfile.TemporaryDirectory() as folder:
-            prefix = self.outfile_prefix or str(Path(folder) / 'results')
-            if self._coco_api is None:
-                with quiet():
-                    self._coco_api = COCO(self.gt_to_coco_json(gts, prefix))
-            ids = self._category_ids()
-            if self.cat_ids is None:
-                self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
-            if self.img_ids is None:
-                self.img_ids = self._coco_api.get_img_ids()
-            predictions = load(self.results2json(preds, prefix)['bbox'])
+        if self._coco_api is None:
+            with tempfile.TemporaryDirectory() as folder, quiet():
+                prefix = self.outfile_prefix or str(Path(folder) / 'results')
+                self._coco_api = COCO(self.gt_to_coco_json(gts, prefix))
+        ids = self._category_ids()
+        if self.cat_ids is None:
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
+        if self.img_ids is None:
+            self.img_ids = self._coco_api.get_img_ids()
+        if self.outfile_prefix:
+            self.results2json(preds, self.outfile_prefix)
         return evaluate_boxes(
             self._coco_api,
-            detection_index(self._coco_api, predictions),
+            detection_index(self._coco_api, box_results(preds, self.cat_ids)),
             list(ids.values()),
             self.img_ids,
             self.proposal_nums,

@@ -6,8 +6,9 @@ protocol: a restriction only chooses which of its entries are accumulated.
 
 import contextlib
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -35,6 +36,35 @@ def quiet() -> Iterator[io.StringIO]:
     """Catches what pycocotools prints, and yields it."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         yield printed
+
+
+def box_results(predictions: Iterable[Mapping[str, Any]], cat_ids: Sequence[int]) -> list[dict]:
+    """COCO result dicts from what CocoMetric keeps of each image.
+
+    The numbers are those that CocoMetric writes to a file and reads again, without the file.
+
+    Args:
+        predictions: Per image ``img_id``, ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels,
+            ``scores`` (N,) and ``labels`` (N,).
+        cat_ids: Category id of each label.
+    """
+    results = []
+    for image in predictions:
+        boxes = np.array(image['bboxes'], dtype=float)
+        boxes[:, 2:] -= boxes[:, :2]
+        detections = zip(
+            boxes.tolist(), image['scores'].tolist(), image['labels'].tolist(), strict=True
+        )
+        results += [
+            {
+                'image_id': image['img_id'],
+                'bbox': box,
+                'score': score,
+                'category_id': cat_ids[label],
+            }
+            for box, score, label in detections
+        ]
+    return results
 
 
 def detection_index(coco_gt: COCO, predictions: list[dict]) -> COCO:

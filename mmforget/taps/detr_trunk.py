@@ -1,6 +1,6 @@
 """The frozen part of DETR-likes: cut up to inside the decoder, and its outputs remembered."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -33,7 +33,7 @@ from mmforget.taps.trunk_cache import Priority, TrunkCache
 _SHARED = ('spatial_shapes', 'level_start_index')
 # Coordinates: rounding them would move boxes.
 _EXACT = ('valid_ratios', 'encoded.valid_ratios', *_SHARED, *(f'encoded.{n}' for n in _SHARED))
-# Up to this many pixels, images of one shape go through backbone and neck together.
+# Up to this many pixels, images of one shape go through the trunk together.
 _SMALL = 256 * 256
 _KNOWN_DECODERS = {
     decoder.forward
@@ -76,6 +76,15 @@ class _Batch:
     priority: Priority
     keep_features: bool
     encoded: dict[bytes, dict[str, Tensor]] = field(default_factory=dict)
+
+    def together(self, indices: Sequence[int]) -> list[Hashable]:
+        """What images have in common that may be computed together: small, of one shape."""
+        return [
+            (shape, tuple(self.samples[index].img_shape) == shape) if small else None
+            for index in indices
+            for shape in [self.shapes[index]]
+            for small in [shape[0] * shape[1] <= _SMALL]
+        ]
 
 
 class DETRTrunk:
@@ -237,13 +246,12 @@ class DETRTrunk:
             levels = type(detector).extract_feat(detector, inputs)
             return {str(level): features for level, features in enumerate(levels)}
 
-        shapes = [batch.shapes[index] for index in indices]
         return self.memory.entries(
             'features',
             [batch.images[index] for index in indices],
             compute,
             priority,
-            [(h, w) if h * w <= _SMALL else None for h, w in shapes],
+            batch.together(indices),
         )
 
     def _encoded(
@@ -255,41 +263,38 @@ class DETRTrunk:
         """
         detector = self.detector
         new = [i for i in dict.fromkeys(indices) if batch.images[i] not in batch.encoded]
-        features: dict[bytes, tuple[Tensor, ...]] = {}
+        features: dict[bytes, dict[str, Tensor]] = {}
+        device = batch.inputs[0].device
 
         def compute(of: list[int]) -> dict[str, Tensor]:
-            (index,) = [new[place] for place in of]
             if not features:
                 # Backbone and neck see all images together that the encoder is asked for now.
                 features.update(self._missing_features(batch, new))
+            indices = [new[place] for place in of]
             encoder_inputs, decoder_inputs = detector.pre_transformer(
-                features[batch.images[index]],
-                [as_alone(batch.samples[index], batch.shapes[index])],
+                features_as_batch([features[batch.images[i]] for i in indices], device),
+                [as_alone(batch.samples[i], batch.shapes[i]) for i in indices],
             )
             handed_on = {**detector.forward_encoder(**encoder_inputs), **decoder_inputs}
             return {
-                name: value[None] if name in _SHARED else value
+                name: value.expand(len(of), *value.shape) if name in _SHARED else value
                 for name, value in handed_on.items()
                 if value is not None
             }
 
         if new:
             images = [batch.images[index] for index in new]
-            entries = self.memory.entries('encoder', images, compute, priority)
+            entries = self.memory.entries('encoder', images, compute, priority, batch.together(new))
             batch.encoded.update(zip(images, entries, strict=True))
-        return as_batch([batch.encoded[batch.images[i]] for i in indices], batch.inputs[0].device)
+        return as_batch([batch.encoded[batch.images[i]] for i in indices], device)
 
     def _missing_features(
         self, batch: _Batch, indices: Sequence[int]
-    ) -> dict[bytes, tuple[Tensor, ...]]:
+    ) -> dict[bytes, dict[str, Tensor]]:
         """Features, (1, C, H, W) each, of the images of which the encoder's output is unknown."""
         missing = self._missing(batch, 'encoder', indices)
         entries = self._features(batch, missing, Priority.BELOW if batch.keep_features else None)
-        device = batch.inputs[0].device
-        return {
-            batch.images[index]: features_as_batch([entry], device)
-            for index, entry in zip(missing, entries, strict=True)
-        }
+        return {batch.images[i]: entry for i, entry in zip(missing, entries, strict=True)}
 
     def _missing(self, batch: _Batch, stage: str, indices: Sequence[int]) -> list[int]:
         """The first place of every image of which a stage's output is unknown."""
@@ -316,7 +321,8 @@ class DETRTrunk:
                 outputs |= {f'encoded.{n}': _one_token(n, v) for n, v in encoded.items()}
             return outputs
 
-        return self.memory.entries(cut, batch.images, compute, batch.priority)
+        together = batch.together(range(len(batch.images)))
+        return self.memory.entries(cut, batch.images, compute, batch.priority, together)
 
     def _decoder_inputs(self, encoded: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict]:
         """Arguments of ``forward_decoder``, and what the head gets besides."""
@@ -332,7 +338,7 @@ class DETRTrunk:
         return for_head | self.detector.forward_decoder(**inputs)
 
     def _run_layers(self, encoded: Mapping[str, Tensor], cut: str) -> dict[str, Tensor]:
-        """Runs the decoder up to the cut, for one image, and returns what its layers give."""
+        """Runs the decoder up to the cut and returns what its layers give."""
         decoder = self.detector.decoder
         index, attention = _place(cut)
         layers, last = decoder.layers, decoder.layers[index]
