@@ -94,6 +94,21 @@ def _no_autocast(device_type: str) -> Iterator[None]:
             yield
 
 
+def _thin(tokens: Tensor, matrix: Tensor) -> Tensor:
+    """(tokens, channels) times a (rank, channels) matrix, transposed: (tokens, rank)."""
+    # CPU libraries take twice as long where the short side of the matrix is the contiguous one.
+    return F.linear(tokens, matrix.to(tokens.dtype).contiguous())
+
+
+def _thin_gradient(thin: Tensor, tokens: Tensor) -> Tensor:
+    """(tokens, rank) and (tokens, channels) summed over tokens: (rank, channels).
+
+    In this order: the other one, which gives (channels, rank), takes CPU libraries ten times as
+    long for some thousand tokens.
+    """
+    return thin.t() @ tokens
+
+
 class _SumLinear(torch.autograd.Function):
     """``F.linear`` with the ready sum ``W + s B A``; gradients go to x, A and B only."""
 
@@ -142,11 +157,12 @@ class _SumLinear(torch.autograd.Function):
                 tokens = x.reshape(-1, x.shape[-1])
                 # Both products go through a tokens x rank matrix; (out, in) never appears.
                 if lora_B is not None:
-                    down = rows @ lora_B.to(rows.dtype)
-                    grad_A = (down.t() @ tokens).to(dtype_A) * ctx.scaling
+                    down = _thin(rows, lora_B.t())
+                    grad_A = _thin_gradient(down, tokens).to(dtype_A) * ctx.scaling
                 if lora_A is not None:
-                    up = tokens @ lora_A.to(tokens.dtype).t()
-                    grad_B = (rows.t() @ up).to(dtype_B) * ctx.scaling
+                    up = _thin(tokens, lora_A)
+                    grad_B = (_thin_gradient(up, rows).to(dtype_B) * ctx.scaling).t()
+                    grad_B = grad_B.contiguous()
         return grad_x, None, None, grad_A, grad_B, None, None
 
 
@@ -167,7 +183,7 @@ class _TwoProductLinear(torch.autograd.Function):
         need_x, _, _, need_A, need_B, *_ = ctx.needs_input_grad
         ctx.scaling = scaling
         ctx.owner = owner
-        up = x.reshape(-1, x.shape[-1]) @ lora_A.to(x.dtype).t()
+        up = _thin(x.reshape(-1, x.shape[-1]), lora_A)
         out = F.linear(x, weight, bias)
         rows = out.reshape(-1, out.shape[-1])
         rows.addmm_(up, lora_B.to(x.dtype).t(), alpha=scaling)
@@ -192,15 +208,17 @@ class _TwoProductLinear(torch.autograd.Function):
         with _no_autocast(grad.device.type):
             rows = grad.reshape(-1, grad.shape[-1])
             if lora_B is not None:
-                down = rows @ lora_B.to(rows.dtype)
+                down = _thin(rows, lora_B.t())
                 if weight is not None:
                     grad_x = rows @ weight
                     grad_x.addmm_(down, lora_A.to(rows.dtype), alpha=ctx.scaling)
                     grad_x = grad_x.reshape(*grad.shape[:-1], weight.shape[1])
                 if x is not None:
-                    grad_A = (down.t() @ x.reshape(-1, x.shape[-1])).to(dtype_A) * ctx.scaling
+                    tokens = x.reshape(-1, x.shape[-1])
+                    grad_A = _thin_gradient(down, tokens).to(dtype_A) * ctx.scaling
             if up is not None:
-                grad_B = (rows.t() @ up).to(dtype_B) * ctx.scaling
+                grad_B = (_thin_gradient(up, rows).to(dtype_B) * ctx.scaling).t()
+                grad_B = grad_B.contiguous()
         return grad_x, None, None, grad_A, grad_B, None, None
 
 
