@@ -138,8 +138,11 @@ class StreamSampling:
         unlabelled: What objects outside the stream's classes are: ``'background'`` (as the
             paper) or ``'ignore'``.
         batch_size: Images of this stream per step; ``None`` takes the dataloader's.
-        augmentations: How many variants of an image the random transforms make, fixed in advance
-            for each task; ``None`` draws anew each time an image is seen.
+        augmentations: How many variants of an image the random transforms make, fixed in advance;
+            ``None`` draws anew each time an image is seen.
+        recurring: The images come in one random order for all tasks, of which each task takes the
+            first that are candidates, so that most of one task's images come again in the next:
+            a replay buffer. Otherwise each task draws on its own (the paper's way).
     """
 
     images: int | None = None
@@ -149,6 +152,7 @@ class StreamSampling:
     unlabelled: str = 'background'
     batch_size: int | None = None
     augmentations: int | None = None
+    recurring: bool = False
 
     def __post_init__(self) -> None:
         sizes = {k: getattr(self, k) for k in ('images', 'ratio', 'shots')}

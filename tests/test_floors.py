@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmforget'
 FLOORS = [
-    {'version', 'compatibility', 'nearest', 'registry', 'structures'},
+    {'version', 'compatibility', 'digests', 'nearest', 'registry', 'structures'},
     {'adapters', 'datasets', 'models', 'taps'},
     {'trainable', 'evaluation', 'methods', 'visualization'},
     {'engine'},

@@ -46,6 +46,8 @@ train_cfg = dict(
     ),
     # MB for what the frozen part gives for an image, kept from step to step and task to task.
     trunk_cache_mb=1024,
+    # MB for images, so that each is decoded once.
+    image_cache_mb=128,
 )
 
 custom_hooks = [

@@ -1,6 +1,6 @@
 """Endless, resumable batches of a stream."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,8 +41,11 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         rank: This process.
         world_size: Number of processes.
         augmentations: How many draws of the random transforms an image has: epoch e takes draw
-            e modulo this, and a draw depends on (seed, task, stream, position, draw) alone.
-            ``None`` draws anew each time.
+            e modulo this, and a draw depends on (seed, stream, image, draw) alone, so that an
+            image that comes again in another task has the same ones. ``None`` draws anew each
+            time.
+        images: Index of the image at each position, for ``augmentations``; by default the
+            position itself.
 
     Raises:
         ValueError: A size below one, a negative number, ``start_step`` beyond ``num_steps``, or a
@@ -61,6 +64,7 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         augmentations: int | None = None,
+        images: Sequence[int] | None = None,
     ) -> None:
         sizes = {'length': length, 'batch_size': batch_size, 'augmentations': augmentations}
         for name, value in sizes.items():
@@ -86,6 +90,7 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.augmentations = augmentations
+        self.images = range(length) if images is None else images
         self._epoch = -1
         self._order = self._order_of(0)
 
@@ -115,8 +120,11 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
         if self.augmentations is None:
             return seed_sequence(Purpose.PIXELS, *self.key, counter=place)
         # In turn, not at random: all variants are seen equally often, none later than need be.
+        seed, _, stream = self.key
         draw = epoch % self.augmentations
-        return seed_sequence(Purpose.VARIANT, *self.key, counter=draw * self.length + position)
+        # The draw above the image: more augmentations leave the first ones as they are.
+        counter = (draw << 32) + int(self.images[position])
+        return seed_sequence(Purpose.VARIANT, seed, 0, stream, counter)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = self.start_step

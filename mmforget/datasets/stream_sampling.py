@@ -123,6 +123,8 @@ def sample_images(
     ``images`` n (or the n that ``ratio`` makes) gives the quota ``n // len(classes)``; what is
     left of n is then given one by one to the class that has the fewest images and more to take.
 
+    With ``recurring`` the random order is that of all images and the same for all tasks.
+
     The result depends on the arguments alone. A larger size with the same seed draws a superset,
     unless balanced.
 
@@ -156,9 +158,7 @@ def sample_images(
     else:
         size = sampling.shots * len(names)
 
-    order = candidates[
-        permutation(len(candidates), seed_sequence(Purpose.SAMPLE, seed, task, stream))
-    ]
+    order = _random_order(index, candidates, sampling, seed, task, stream)
     if not sampling.balanced:
         absent = [name for name in names if not len(index.images_of[name])]
         if absent:
@@ -183,6 +183,22 @@ def sample_images(
         )
     fill = None if sampling.shots else min(size, len(candidates))
     return _draw_balanced([index.images_of[n] for n in names], order, quota, fill)
+
+
+def _random_order(
+    index: StreamIndex,
+    candidates: np.ndarray,
+    sampling: StreamSampling,
+    seed: int,
+    task: int,
+    stream: str,
+) -> np.ndarray:
+    """The candidates in the order in which they are drawn."""
+    if not sampling.recurring:
+        sequence = seed_sequence(Purpose.SAMPLE, seed, task, stream)
+        return candidates[permutation(len(candidates), sequence)]
+    order = permutation(index.num_images, seed_sequence(Purpose.RECURRING, seed, 0, stream))
+    return order[np.isin(order, candidates)]
 
 
 def _warn(message: str) -> None:

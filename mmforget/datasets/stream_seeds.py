@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     EPOCH = 2
     PIXELS = 3
     VARIANT = 4
+    RECURRING = 5
 
 
 def seed_sequence(

@@ -4,10 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmforget.datasets.item_memory import ItemMemory
 from mmforget.datasets.stream_seeds import integer_seed, seeded_generators
 from mmforget.datasets.stream_source import StreamSource
+from mmforget.digests import PIXELS, content_digest
 
 # A crop that meets an object by one chance in ten fails this often once in 40,000 images.
 MAX_ATTEMPTS = 100
@@ -31,6 +34,7 @@ class StreamDataset(Dataset):
         image_indices: The stream's images, as ``sample_images`` returns them.
         classes: The classes whose annotations are kept.
         unlabelled: ``'background'`` or ``'ignore'``.
+        memory: Keeps items, for this stream and others of the same data set.
 
     Raises:
         TypeError: The data set is wrapped in something that draws or mixes images.
@@ -44,8 +48,10 @@ class StreamDataset(Dataset):
         image_indices: Sequence[int],
         classes: Sequence[str],
         unlabelled: str = 'background',
+        memory: ItemMemory | None = None,
     ) -> None:
         self.source = StreamSource(dataset)
+        self.memory = memory
         self.image_indices = np.array(image_indices, dtype=np.int64)
         self.classes = tuple(classes)
         self.unlabelled = unlabelled
@@ -121,6 +127,17 @@ class StreamDataset(Dataset):
                 'StreamBatchSampler and build_stream_loader.'
             )
         position, draw_seed = item
+        key = (int(self.image_indices[position]), draw_seed, self.labels, self.unlabelled)
+        known = None if self.memory is None else self.memory.get(key)
+        if known is not None:
+            return known
+        data = self._run_pipeline(position, draw_seed)
+        _add_pixel_digest(data)
+        if self.memory is not None and isinstance(data, dict):
+            self.memory.put(key, data)
+        return data
+
+    def _run_pipeline(self, position: int, draw_seed: int) -> Any:
         pipeline = self.source.pipeline(int(self.image_indices[position]))
         for attempt in range(MAX_ATTEMPTS):
             seed = draw_seed
@@ -139,6 +156,15 @@ class StreamDataset(Dataset):
             'without boxes: allow_negative_crop=True in RandomCrop, keep_empty=False in '
             'FilterAnnotations.'
         )
+
+
+def _add_pixel_digest(data: Any) -> None:
+    """Lets the trunk's cache know the image; here, because loading may take place elsewhere."""
+    if not isinstance(data, dict):
+        return
+    inputs, sample = data.get('inputs'), data.get('data_samples')
+    if isinstance(inputs, Tensor) and hasattr(sample, 'set_metainfo'):
+        sample.set_metainfo({PIXELS: content_digest(inputs)})
 
 
 def _leaves(transform: Any) -> Iterator[Any]:

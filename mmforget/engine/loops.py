@@ -26,6 +26,7 @@ from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loa
 from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
 from mmforget.engine.activation_checkpointing import check_num_cp, checkpointed_encoder
+from mmforget.engine.caches import build_image_cache, build_trunk_cache
 from mmforget.engine.checkpoints import (
     RESUME_FILE,
     detector_checkpoint,
@@ -44,7 +45,6 @@ from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers
 from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
-from mmforget.engine.trunk_cache import build_trunk_cache
 from mmforget.engine.work_dir import check_writable, other_run
 from mmforget.evaluation import ForgettingCocoMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
@@ -91,6 +91,8 @@ class ContinualForgettingLoop(BaseLoop):
             By default the work dir.
         trunk_cache_dtype: ``'bfloat16'`` keeps half of each number's bits, and rounds in training
             and in evaluation alike.
+        image_cache_mb: Memory for the pixels of loaded images, in MB; 0 loads an image each time it
+            is seen. For streams with ``augmentations``, without loading processes.
         num_cp: The lowest encoder layers that keep no activations but are computed again in the
             backward pass: less memory, more time. Only layers above the frozen trunk have any.
         compile: ``True`` or arguments of ``torch.compile``, for backbone, neck and the layers of
@@ -114,6 +116,7 @@ class ContinualForgettingLoop(BaseLoop):
         trunk_cache_disk_mb: int = 0,
         trunk_cache_dir: str | None = None,
         trunk_cache_dtype: str = 'float32',
+        image_cache_mb: int = 0,
         num_cp: int = 0,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
@@ -135,6 +138,7 @@ class ContinualForgettingLoop(BaseLoop):
             runner.work_dir,
         )
         self.samplings = _read_samplings(scenario)
+        self.image_cache = build_image_cache(image_cache_mb, self.samplings, dataloader)
         # The runner builds these for the detector before injection and forgets the configs.
         self.optimizer_config = copy.deepcopy(runner.optim_wrapper)
         self.scheduler_config = copy.deepcopy(runner.param_schedulers)
@@ -500,6 +504,7 @@ class ContinualForgettingLoop(BaseLoop):
             self._sample(task, stream),
             task.classes if stream == FORGET else task.retained,
             self.samplings[stream].unlabelled,
+            self.image_cache if self.samplings[stream].augmentations else None,
         )
 
     def _batches(self, task: ForgettingTask) -> Iterator[dict[str, dict[str, Any]]]:
@@ -517,6 +522,7 @@ class ContinualForgettingLoop(BaseLoop):
                 start_step=self.task_step,
                 num_steps=self.max_steps,
                 augmentations=sampling.augmentations,
+                images=dataset.image_indices,
             )
             loaders.append(
                 build_stream_loader(dataset, sampler, **_loader_options(self.dataloader_config))

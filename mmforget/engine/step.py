@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmforget.digests import PIXELS
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
 from mmforget.taps import Stream, Tap
@@ -77,12 +79,7 @@ class ForgettingStep(nn.Module):
         """
         if self.training:
             self._still_trunk()
-        data = {
-            name: self.detector.data_preprocessor(
-                {key: batch[name][key] for key in ('inputs', 'data_samples')}, training=True
-            )
-            for name in _STREAMS
-        }
+        data = {name: self._preprocessed(batch[name]) for name in _STREAMS}
         shapes = {name: tuple(data[name]['inputs'].shape[-2:]) for name in _STREAMS}
         if shapes[FORGET] == shapes[RETAIN] or not self.tap.sees_padding():
             outputs = self._forward(data)
@@ -96,6 +93,16 @@ class ForgettingStep(nn.Module):
         if penalty is not None:
             losses['loss_sparsity'] = penalty
         return losses
+
+    def _preprocessed(self, data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """What MMDetection's preprocessor makes of one stream's batch."""
+        preprocessor = self.detector.data_preprocessor
+        plain = type(preprocessor) is DetDataPreprocessor and not preprocessor.batch_augments
+        if not plain:  # It may draw at random: pixels before it say little of those after it.
+            for sample in data['data_samples']:
+                sample.pop(PIXELS, None)
+        inputs = {key: data[key] for key in ('inputs', 'data_samples')}
+        return preprocessor(inputs, training=True)
 
     def _forward(self, data: Mapping[str, dict[str, Any]]) -> dict[str, StreamOutput]:
         """One forward for some of the streams."""

@@ -18,7 +18,7 @@ from mmdet.models.layers import (
 )
 from torch import Tensor, nn
 
-from mmforget.taps.fingerprints import digests
+from mmforget.taps.fingerprints import image_keys
 from mmforget.taps.own_shapes import (
     as_alone,
     as_batch,
@@ -204,7 +204,7 @@ class DETRTrunk:
         keep_features: bool,
     ) -> _Batch:
         images = cropped(inputs, shapes)
-        keys = digests(images, [sample.img_shape for sample in samples])
+        keys = image_keys(images, samples)
         return _Batch(images, shapes, samples, keys, priority, keep_features)
 
     def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:

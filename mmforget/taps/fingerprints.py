@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
+
+from mmforget.digests import PIXELS, content_digest
 
 
 def digests(
@@ -21,9 +22,29 @@ def digests(
     images = list(images)
     shapes = [()] * len(images) if shapes is None else shapes
     return [
-        _digest(image.detach(), f'{tuple(image.shape)}{tuple(shape)}', 16)
+        content_digest(image, f'{tuple(shape)}')
         for image, shape in zip(images, shapes, strict=True)
     ]
+
+
+def image_keys(images: Sequence[Tensor], samples: Sequence[Any]) -> list[bytes]:
+    """What each preprocessed image is known by.
+
+    Where its sample tells of the pixels that it was made of, they need not be read again.
+
+    Args:
+        images: (3, H, W) each.
+        samples: Their data samples.
+    """
+    keys = []
+    for image, sample in zip(images, samples, strict=True):
+        pixels = sample.get(PIXELS)
+        shape = tuple(sample.img_shape)
+        if pixels is None:
+            keys += digests([image], [shape])
+        else:
+            keys.append(pixels + f'{tuple(image.shape)}{shape}'.encode())
+    return keys
 
 
 class Fingerprints:
@@ -52,16 +73,6 @@ class Fingerprints:
             still_there = owner is tensor and alias.data_ptr() == tensor.data_ptr()
             if still_there and version == tensor._version:
                 return digest
-        digest = _digest(tensor.detach(), f'{tensor.dtype}{tuple(tensor.shape)}', 32)
+        digest = content_digest(tensor, size=32)
         self._seen[id(tensor)] = (tensor, tensor.detach(), tensor._version, digest)
         return digest
-
-
-def _digest(tensor: Tensor, kind: str, size: int) -> bytes:
-    digest = hashlib.blake2b(kind.encode(), digest_size=size)
-    digest.update(_content(tensor.cpu()))
-    return digest.digest()
-
-
-def _content(tensor: Tensor) -> np.ndarray:
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()

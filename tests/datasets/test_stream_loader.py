@@ -177,12 +177,16 @@ def test_augmentations_are_drawn_in_advance_and_seen_in_turn():
     assert all(draws[:3] == found[p][:3] for p, draws in variants(5, 30).items())
 
 
-def test_fixed_augmentations_depend_on_seed_task_and_stream_but_not_on_batches():
+def test_fixed_augmentations_depend_on_seed_stream_and_image():
     found = variants(2, 30)
-    for change in ({'seed': 8}, {'task': 0}, {'stream': 'forget'}):
+    for change in ({'seed': 8}, {'stream': 'forget'}, {'images': range(10, 20)}):
         others = variants(2, 30, **change)
         assert not {s for d in others.values() for s in d} & {s for d in found.values() for s in d}
     assert variants(2, 12, batch_size=10) == found
+    # In another task the epochs have other orders, but an image keeps its variants.
+    assert variants(2, 30, task=0) == found
+    moved = variants(2, 30, task=0, images=range(9, -1, -1))
+    assert {9 - position: draws for position, draws in moved.items()} == found
 
 
 def test_resume_gives_the_tail_of_fixed_augmentations():

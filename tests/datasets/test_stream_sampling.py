@@ -186,6 +186,35 @@ print(json.dumps([
 """
 
 
+def test_recurring_images_come_again_in_the_next_task():
+    """As far as they are candidates there; a task on its own draws like any other."""
+    index = make_index({'a': 120, 'b': 150, 'c': 90, 'd': 60})
+    sampling = StreamSampling(images=60, recurring=True)
+    first = sample_images(index, ['b', 'c', 'd'], sampling, 3, 0, 'retain')
+    second = sample_images(index, ['c', 'd'], sampling, 3, 1, 'retain')
+    again = set(first) & set(index.candidates(['c', 'd']).tolist())
+    assert again <= set(second) and len(again) > 30
+    assert len(first) == len(second) == 60 and first == sorted(first)
+    assert set(first) <= set(index.candidates(['b', 'c', 'd']).tolist())
+    drawn_anew = sample_images(index, ['c', 'd'], StreamSampling(images=60), 3, 1, 'retain')
+    assert len(set(drawn_anew) & set(first)) < len(again)
+    assert sample_images(index, ['c', 'd'], sampling, 4, 1, 'retain') != second
+    assert sample_images(index, ['c', 'd'], sampling, 3, 1, 'forget') != second
+    # Nested, and each image as likely as any other.
+    assert set(
+        sample_images(index, ['c', 'd'], StreamSampling(images=30, recurring=True), 3, 1, 'retain')
+    ) < set(second)
+    counts = np.zeros(400)
+    for seed in range(600):
+        counts[
+            sample_images(
+                index, ['a'], StreamSampling(images=40, recurring=True), seed, 0, 'retain'
+            )
+        ] += 1
+    drawn = counts[index.images_of['a']]
+    assert drawn.min() > 140 and drawn.max() < 260  # 200 on average, standard deviation 11.5.
+
+
 def test_draw_is_the_same_under_another_hash_seed():
     root = os.path.dirname(os.path.dirname(os.path.dirname(stream_sampling.__file__)))
     output = subprocess.run(

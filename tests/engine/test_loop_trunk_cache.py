@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.hooks import Hook
 
-from mmforget.engine.trunk_cache import build_trunk_cache
+from mmforget.datasets.item_memory import ItemMemory
+from mmforget.engine.caches import build_image_cache, build_trunk_cache
+from mmforget.structures import StreamSampling
 
 NO_VALIDATION = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
 
@@ -131,3 +134,33 @@ def test_arguments_that_are_refused(tmp_path, arguments, error, message):
 
 def test_nothing_is_remembered_where_nothing_is_allowed(tmp_path):
     assert build_trunk_cache(0, 0, None, 'float32', str(tmp_path)) is None
+
+
+def test_loaded_images_are_kept_to_the_bit(make_runner, tmp_path, monkeypatch):
+    """Each variant of an image is loaded once a task, and the run is the same."""
+    loaded = []
+    load = LoadImageFromFile.transform
+    monkeypatch.setattr(
+        LoadImageFromFile, 'transform', lambda self, data: loaded.append(1) or load(self, data)
+    )
+    counts = []
+    for name, megabytes in (('reference', 0), ('kept', 16)):
+        loaded.clear()
+        config = run_config(mb=64) | {'train_cfg.image_cache_mb': megabytes}
+        make_runner(tmp_path / name, **config).train()
+        counts.append(len(loaded))
+    assert_equal(tmp_path / 'kept', tmp_path / 'reference')
+    # Two tasks, seven images with two variants each.
+    assert counts[1] <= 28 < counts[0]
+
+
+def test_image_caches_that_are_refused():
+    fresh, fixed = StreamSampling(images=4), StreamSampling(images=4, augmentations=2)
+    with pytest.raises(ValueError, match='image_cache_mb is 8, but no stream has augmentations'):
+        build_image_cache(8, {'forget': fresh}, {})
+    with pytest.raises(ValueError, match='num_workers 2: each loading process'):
+        build_image_cache(8, {'forget': fixed}, {'num_workers': 2})
+    with pytest.raises(ValueError, match='image_cache_mb is -1; expected a whole number'):
+        build_image_cache(-1, {'forget': fixed}, {})
+    assert build_image_cache(0, {'forget': fresh}, {'num_workers': 2}) is None
+    assert isinstance(build_image_cache(8, {'forget': fresh, 'retain': fixed}, {}), ItemMemory)

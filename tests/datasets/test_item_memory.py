@@ -1,0 +1,63 @@
+"""Items are kept within a bound, and no caller changes what another one gets."""
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+from mmforget.datasets.item_memory import ItemMemory
+from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
+from mmforget.datasets.streams import StreamDataset
+from mmforget.digests import PIXELS, content_digest
+
+
+def item(value):
+    sample = DetDataSample(metainfo={'img_id': value})
+    sample.gt_instances = InstanceData(labels=torch.tensor([value]))
+    return {'inputs': torch.full((100,), value, dtype=torch.uint8), 'data_samples': sample}
+
+
+def test_the_bound_holds_and_the_oldest_leaves():
+    memory = ItemMemory(250)
+    for value in (1, 2):
+        memory.put(value, item(value))
+    assert len(memory) == 2 and memory.bytes == 200
+    memory.get(1)
+    memory.put(3, item(3))
+    assert memory.bytes == 200 and memory.get(2) is None
+    assert [int(memory.get(key)['inputs'][0]) for key in (1, 3)] == [1, 3]
+    memory.put(4, {**item(4), 'inputs': torch.zeros(300, dtype=torch.uint8)})
+    assert memory.get(4) is None and len(memory) == 2
+
+
+def test_what_is_done_to_an_item_is_not_remembered():
+    memory, first = ItemMemory(1000), item(1)
+    memory.put(0, first)
+    first['data_samples'].gt_instances.labels += 1
+    second = memory.get(0)
+    second['data_samples'].set_metainfo({'batch_input_shape': (1, 1)})
+    second['data_samples'].gt_instances.labels += 1
+    third = memory.get(0)
+    assert third['data_samples'].gt_instances.labels.tolist() == [1]
+    assert 'batch_input_shape' not in third['data_samples']
+    assert third['inputs'] is first['inputs']
+
+
+def test_streams_with_a_memory_give_the_same_batches(dataset):
+    """Also where two streams see other classes of the same images."""
+    memory = ItemMemory(10**8)
+    for classes in (['cat', 'dog'], ['cow', 'cat']):
+        plain = StreamDataset(dataset, [1, 6, 9], classes)
+        kept = StreamDataset(dataset, [1, 6, 9], classes, memory=memory)
+        sampler = StreamBatchSampler(3, 2, 7, 0, 'retain', num_steps=6, augmentations=2)
+        loaders = [build_stream_loader(stream, sampler) for stream in (plain, kept)]
+        for batch, expected in zip(*loaders, strict=True):
+            for found, wanted in zip(batch['inputs'], expected['inputs'], strict=True):
+                assert torch.equal(found, wanted)
+            for one, other, pixels in zip(
+                batch['data_samples'], expected['data_samples'], batch['inputs'], strict=True
+            ):
+                assert one.metainfo == other.metainfo
+                assert one.get(PIXELS) == content_digest(pixels)
+                assert torch.equal(one.gt_instances.labels, other.gt_instances.labels)
+                assert torch.equal(one.gt_instances.bboxes.tensor, other.gt_instances.bboxes.tensor)
+    assert len(memory) == 12
