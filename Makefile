@@ -13,6 +13,10 @@ demo demo-fewshot test test-slow: export MALLOC_MMAP_THRESHOLD_ = 4294967296
 demo demo-fewshot test test-slow: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 demo demo-fewshot test test-slow: export MALLOC_TOP_PAD_ = 268435456
 
+# One process per core, each with one thread: tests are short of work for more.
+TESTS = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+test test-slow: export OMP_NUM_THREADS = 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-fewshot test test-slow lint
 
@@ -29,10 +33,10 @@ demo-fewshot: setup ## the same with only a few images per class
 	$(BIN)/python tools/demo.py --few-shot
 
 test: setup ## the quick tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 test-slow: setup ## the tests that train
-	$(BIN)/python -m pytest -m slow --durations=15
+	$(TESTS) -m slow --durations=15
 
 lint: setup ## style and format
 	$(BIN)/ruff check $(SOURCES)

@@ -90,6 +90,7 @@ print(measure(Work(), 'cpu') / 2**20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/status').is_file(), reason='the kernel does not tell')
 def test_memory_counts_what_warming_left_and_the_peak_of_one_call():
     environment = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')}
