@@ -330,6 +330,7 @@ def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monk
 
 # Every command line is run, here or elsewhere.
 
+BENCHMARK = ('tests/benchmarks/test_benchmark_tool.py', "'analysis_tools' / 'benchmark.py'")
 # A command that is not run here -> the file that runs it, and how it stands there.
 ELSEWHERE = {
     # What it calls; the target itself takes minutes.
@@ -349,6 +350,10 @@ ELSEWHERE = {
     'python tools/demo.py --no-controls': ('tests/test_wheel.py', "'demo', '--no-controls'"),
     'python -m mmforget demo': ('tests/test_wheel.py', "'-m', 'mmforget', 'demo'"),
     'python -m pytest tests/test_contract.py': ('.ci/run', 'make test\n'),
+    # They take hours; what they call is run level by level.
+    'python tools/analysis_tools/benchmark.py --page docs/benchmarks.md': BENCHMARK,
+    'python tools/analysis_tools/benchmark.py --levels garments validation --keep --page '
+    'docs/benchmarks.md': BENCHMARK,
     # It compiles for a quarter of an hour.
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir '
     'mmcv==2.1.0': ('tools/setup_environment.sh', '--no-build-isolation'),
@@ -364,7 +369,6 @@ SHORTER = {
     'mim': '--cfg-options train_cfg.max_steps=2 train_cfg.scenario.tasks=[[bag]] '
     'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
-    'benchmark': '--quick --levels ffn --no-memory',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
     'deformable-detr_mobilenetv2_3k_garments.py': '--cfg-options train_cfg.max_iters=2 '
     'train_dataloader.batch_size=2',

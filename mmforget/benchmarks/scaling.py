@@ -156,8 +156,8 @@ def many_classes_config(settings: Settings) -> Config:
     config.val_evaluator.ann_file = str(folder / f'val_{images["val"]}.json')
     config.model.bbox_head.num_classes = len(CLASSES)
     config.load_from = str(_weights(config, folder))
-    config.train_cfg.scenario.forget = {'images': 8, 'batch_size': 2}
-    config.train_cfg.scenario.retain = {'images': 16, 'batch_size': 2}
+    config.train_cfg.scenario.forget = {'images': 8, 'batch_size': 2, 'augmentations': 1}
+    config.train_cfg.scenario.retain = {'images': 16, 'batch_size': 2, 'augmentations': 1}
     config.train_cfg.max_steps = 2 if settings.quick else 8
     config.custom_hooks[0].sparsity = _one_group()
     return config

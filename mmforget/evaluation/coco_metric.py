@@ -312,7 +312,9 @@ class ForgettingCocoMetric(CocoMetric):
             from mmdet.datasets.api_wrappers import COCOevalMP
 
             return COCOevalMP
-        return FastCOCOeval if self.fast_eval else COCOeval
+        # VOC's images are known by names, which the C++ code does not take.
+        numbered = all(isinstance(image, int) for image in self.img_ids)
+        return FastCOCOeval if self.fast_eval and numbered else COCOeval
 
     def _usual_metrics(self, coco_eval: COCOeval) -> dict[str, float]:
         """What CocoMetric reports on boxes, under its keys and rounded as it does."""

@@ -67,14 +67,20 @@ def test_off_changes_nothing(step):
         assert not any('forward' in module.__dict__ for module in step.detector.modules())
 
 
-@pytest.mark.slow
-def test_a_run_with_the_default_compiler(make_runner, reference_run, tmp_path):
+def test_a_run_of_two_tasks(make_runner, tmp_path):
+    """What is saved is the plain detector; the parts are compiled, and plain again at the end."""
     torch.compiler.reset()
-    runner = make_runner(tmp_path, **{'train_cfg.compile': True})
+    backend = CompileCounterWithBackend('aot_eager')
+    runner = make_runner(
+        tmp_path,
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+        **{'train_cfg.compile': {'backend': backend}, 'train_cfg.max_steps': 2},
+    )
+    names = set(runner.model.state_dict())
     runner.train()
-    found = torch.load(tmp_path / 'task_2.pth', weights_only=True)['state_dict']
-    wanted = torch.load(reference_run.work_dir / 'task_2.pth', weights_only=True)['state_dict']
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
+    saved = torch.load(tmp_path / 'task_2.pth', weights_only=True)['state_dict']
+    assert backend.frame_count > 0 and set(saved) == names
+    assert not any('forward' in module.__dict__ for module in runner.model.modules())
     torch.compiler.reset()
