@@ -102,6 +102,14 @@ def find_targets(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn
     return {name: layer for name, layer in linears.items() if name in chosen}
 
 
+_structure_version = 0
+
+
+def structure_version() -> int:
+    """A number that grows whenever an adapter comes or goes, in any model of this process."""
+    return _structure_version
+
+
 def inject(
     model: nn.Module, targets: str | Sequence[str], rank: int, alpha: float, seed: int = 0
 ) -> dict[str, LoRALinear]:
@@ -250,6 +258,8 @@ def _adapter_at(model: nn.Module, name: str) -> LoRALinear:
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace a module in all parents that hold it."""
+    global _structure_version
+    _structure_version += 1
     for parent in model.modules():
         for key, child in parent._modules.items():
             if child is old:

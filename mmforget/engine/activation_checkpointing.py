@@ -34,19 +34,22 @@ def checkpointed_encoder(detector: nn.Module, num_cp: int) -> Iterator[None]:
 
     Args:
         detector: The plain detector.
-        num_cp: Number of layers, from the image upwards; 0 changes nothing.
+        num_cp: Number of layers, from the image upwards.
     """
-    layers = list(detector.encoder.layers[:num_cp]) if num_cp else []
+    encoder = getattr(detector, 'encoder', None)
+    theirs = getattr(encoder, 'num_cp', 0)
+    layers = list(getattr(encoder, 'layers', ()))
     before = [layer.__dict__.get('forward') for layer in layers]
-    for layer in layers:
-        if getattr(detector.encoder, 'num_cp', 0) > 0:
+    for index, layer in enumerate(layers):
+        if index < theirs:
             layer.__dict__.pop('forward', None)
-        layer.forward = functools.partial(_recomputed, layer.forward)
+        if index < num_cp:
+            layer.forward = functools.partial(_recomputed, layer.forward)
     try:
         yield
     finally:
         for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
+            layer.__dict__.pop('forward', None)
             if forward is not None:
                 layer.forward = forward
 

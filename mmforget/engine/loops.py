@@ -42,7 +42,7 @@ from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
 from mmforget.engine.results import read_results, write_results
-from mmforget.engine.schedules import fit_schedulers
+from mmforget.engine.schedules import fit_schedulers, keep_base_values
 from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
 from mmforget.engine.work_dir import check_writable, other_run
@@ -465,7 +465,10 @@ class ContinualForgettingLoop(BaseLoop):
         check_finite(log_vars['loss'], log_vars, task.name, self.task_step)
         runner.optim_wrapper.update_params(total)
         self.task_step += 1
-        step.trainable.after_step(runner.optim_wrapper.optimizer, self.task_step, self.max_steps)
+        optimizer = runner.optim_wrapper.optimizer
+        groups = list(optimizer.param_groups)
+        step.trainable.after_step(optimizer, self.task_step, self.max_steps)
+        keep_base_values(runner.param_schedulers, groups, optimizer.param_groups)
         runner.call_hook(
             'after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=log_vars
         )

@@ -46,6 +46,26 @@ def fit_schedulers(
     return fitted
 
 
+def keep_base_values(
+    schedulers: Sequence[Any], before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
+) -> None:
+    """Lets schedulers forget the optimiser's groups that are gone.
+
+    MMEngine's schedulers know a group's base value by its place.
+
+    Args:
+        schedulers: Built ones.
+        before: The optimiser's groups that the schedulers know.
+        now: Those that are left, in the same order.
+    """
+    if len(now) == len(before):
+        return
+    left = {id(group) for group in now}
+    places = [place for place, group in enumerate(before) if id(group) in left]
+    for scheduler in schedulers:
+        scheduler.base_values = [scheduler.base_values[place] for place in places]
+
+
 def _last_epoch(config: dict[str, Any]) -> int:
     candidates = [config.get('end'), config.get('T_max'), *config.get('milestones', [])]
     return max((c for c in candidates if c is not None), default=0)

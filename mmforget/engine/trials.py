@@ -83,7 +83,8 @@ def _train(
     """Trains what lives; whether all of it stayed finite."""
     step.train()
     for group in optimizer.param_groups:
-        group['lr'] *= lr_factor
+        # A warm-up has lowered it already, and nothing raises it in a trial.
+        group['lr'] = group.get('initial_lr', group['lr']) * lr_factor
     for number, batch in enumerate(batches):
         seed_step(seed, task, number)
         with optimizer.optim_context(step), matching_explained(step.detector, 'a trial', number):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
-from mmforget.taps.stages import Stage
+from mmforget.taps.stages import Stage, StageTensors
 from mmforget.taps.trunk_cache import TrunkCache
 
 
@@ -53,6 +53,7 @@ class Tap:
     def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
         self.detector = detector
         self.cache = cache
+        self._tensors = StageTensors(lambda: self.stages())
 
     def check(self, options: StreamOptions) -> None:
         """Called before any work: raises where the family cannot give what a method wants."""
@@ -67,8 +68,8 @@ class Tap:
         Pruning the lowest groups makes this trunk grow upwards.
         """
         frozen = []
-        for name, stage in self.stages().items():
-            if any(parameter.requires_grad for parameter in stage.all_parameters()):
+        for name, parameters in self._tensors.parameters().items():
+            if any(parameter.requires_grad for parameter in parameters):
                 break
             frozen.append(name)
         return frozen

@@ -15,6 +15,7 @@ from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
 from mmforget.taps.detr_trunk import DETRTrunk
 from mmforget.taps.own_shapes import own_shapes
+from mmforget.taps.replaced import replaced
 from mmforget.taps.stages import Stage
 from mmforget.taps.trunk_cache import TrunkCache
 
@@ -141,7 +142,9 @@ class DETRTap(Tap):
         head_inputs = self._head_inputs(inputs, data_samples)
         hidden_states = head_inputs.pop('hidden_states')
         encoder_outputs = self._pop_encoder_outputs(head_inputs)
-        logits, boxes = self.detector.bbox_head(hidden_states, **head_inputs)
+        if not any(stream.options.auxiliary for stream in streams.values()):
+            hidden_states = hidden_states[-1:]
+        logits, boxes = self._run_head(hidden_states, head_inputs)
         # SciPy's matching and mmcv's focal loss know no bfloat16, and costs overflow in float16.
         with torch.autocast(inputs.device.type, enabled=False):
             outputs = [_single(x) for x in (hidden_states, logits, boxes)]
@@ -150,6 +153,17 @@ class DETRTap(Tap):
                 name: self._stream_output(stream, *outputs, encoder_outputs, data_samples)
                 for name, stream in streams.items()
             }
+
+    def _run_head(
+        self, hidden_states: Tensor, head_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Logits and boxes of the last decoder layers.
+
+        Args:
+            hidden_states: (L, B, Q, C) of all layers, or (1, B, Q, C) of the last one.
+            head_inputs: What the head gets besides, of all layers.
+        """
+        return self.detector.bbox_head(hidden_states, **head_inputs)
 
     def _head_inputs(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Any]:
         """What the head is called with; frozen stages without gradient, from the cache if any."""
@@ -237,6 +251,21 @@ class DeformableDETRTap(DETRTap):
             of_all = [head.cls_branches[layers], head.reg_branches[layers]]
         return of_all, list(head.reg_branches[:layers]) if detector.with_box_refine else []
 
+    def _run_head(
+        self, hidden_states: Tensor, head_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        head = self.detector.bbox_head
+        first = len(self.detector.decoder.layers) - len(hidden_states)
+        if not first:
+            return head(hidden_states, **head_inputs)
+        # The head counts layers from the first one that it is given.
+        references = head_inputs['references'][first:]
+        with (
+            replaced(head, 'cls_branches', head.cls_branches[first:]),
+            replaced(head, 'reg_branches', head.reg_branches[first:]),
+        ):
+            return head(hidden_states, references)
+
     def _pop_encoder_outputs(self, head_inputs: dict[str, Any]) -> tuple[Tensor | None, ...]:
         return (
             head_inputs.pop('enc_outputs_class', None),
@@ -257,6 +286,17 @@ class DeformableDETRTap(DETRTap):
             *encoder_outputs, [_class_agnostic(t) for t in targets], metas
         )
         return dict(zip(('enc_loss_cls', 'enc_loss_bbox', 'enc_loss_iou'), losses, strict=True))
+
+
+@TAPS.register_module(name='DABDETR')
+class DABDETRTap(DETRTap):
+    """DAB-DETR, whose head gets a reference box for every layer."""
+
+    def _run_head(
+        self, hidden_states: Tensor, head_inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        references = head_inputs['references'][-len(hidden_states) :]
+        return self.detector.bbox_head(hidden_states, references)
 
 
 def _single(values: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from mmforget.taps.own_shapes import (
     features_as_batch,
     own_shapes,
 )
+from mmforget.taps.replaced import replaced
 from mmforget.taps.stages import Stage, StageMemory
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
@@ -118,6 +119,7 @@ class DETRTrunk:
         self.memory = StageMemory(cache, self.stages, _EXACT)
         self._head_parts = head_parts
         self._pre_decoder = tuple(signature(detector.pre_decoder).parameters)
+        self._forward_encoder = tuple(signature(detector.forward_encoder).parameters)
         self._forward_decoder = tuple(signature(detector.forward_decoder).parameters)
 
     def stages(self) -> dict[str, Stage]:
@@ -166,13 +168,8 @@ class DETRTrunk:
         It is cut below the first stage whose weights were seen to change, or else below the last
         feed-forward network.
         """
-        detector, memory = self.detector, self.memory
-        names = list(self.stages())[:-1] if self._can_cut_decoder() else list(self.stages())
-        for name in names:
-            memory.check(name)
-        changed = [place for place, name in enumerate(names) if memory.has_changed(name)]
-        # Features at least: whether they are the same is seen anew in every evaluation.
-        frozen = names[: max(1, min(changed, default=len(names)))]
+        detector = self.detector
+        frozen: list[str] = []
         seen: list[Tensor] = []
 
         def extract_feat(inputs: Tensor) -> tuple[Tensor, ...]:
@@ -180,14 +177,26 @@ class DETRTrunk:
             return ()
 
         def forward_transformer(features: tuple[Tensor, ...], samples: Sequence[Any]) -> dict:
+            if not frozen:  # Now, for hooks may have changed weights since the pass began.
+                frozen.extend(self._unchanged_stages())
             # As the evaluation's batch pads them, or detections would not be MMDetection's own.
             shapes = [tuple(seen[0].shape[-2:])] * len(samples)
             batch = self._batch(seen[0], shapes, samples, Priority.EVALUATION, True)
             return self._head_inputs(batch, frozen)
 
-        with _replaced(detector, 'extract_feat', extract_feat):
-            with _replaced(detector, 'forward_transformer', forward_transformer):
+        with replaced(detector, 'extract_feat', extract_feat):
+            with replaced(detector, 'forward_transformer', forward_transformer):
                 yield
+
+    def _unchanged_stages(self) -> list[str]:
+        """The stages below the first one whose weights were seen to change; one at least."""
+        names = list(self.stages())[:-1] if self._can_cut_decoder() else list(self.stages())
+        self.memory.look_anew()
+        for name in names:
+            self.memory.check(name)
+        changed = [place for place, name in enumerate(names) if self.memory.has_changed(name)]
+        # Features at least: whether they are the same is seen anew in every evaluation.
+        return names[: max(1, min(changed, default=len(names)))]
 
     def _can_cut_decoder(self) -> bool:
         decoder = self.detector.decoder
@@ -211,9 +220,7 @@ class DETRTrunk:
         everything = range(len(batch.images))
         cut = frozen[-1]
         if cut == 'features':
-            entries = self._features(batch, everything, batch.priority)
-            features = features_as_batch(entries, batch.inputs[0].device)
-            return type(self.detector).forward_transformer(self.detector, features, batch.samples)
+            return self._transform(batch, self._features(batch, everything, batch.priority))
         if cut == 'encoder':
             return self._decode(self._encoded(batch, everything, batch.priority))
         decoded = as_batch(self._decoded(batch, cut), batch.inputs[0].device)
@@ -227,6 +234,24 @@ class DETRTrunk:
             encoded = self._encoded(batch, everything, batch.priority)
         with self._answering_layers(decoded):
             return self._decode(encoded)
+
+    def _transform(self, batch: _Batch, entries: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+        """``forward_transformer`` on the features of images that may have several shapes."""
+        detector, device = self.detector, batch.inputs[0].device
+        if len(set(batch.shapes)) == 1:
+            features = features_as_batch(entries, device)
+            return type(detector).forward_transformer(detector, features, batch.samples)
+        # Masks of the batch, scaled to a level, would end beside the image's own features.
+        inputs = []
+        for entry, sample, shape in zip(entries, batch.samples, batch.shapes, strict=True):
+            features = features_as_batch([entry], device)
+            of_encoder, of_decoder = detector.pre_transformer(features, [as_alone(sample, shape)])
+            inputs.append(_per_image({**of_encoder, **of_decoder}))
+        together = {n: v[0] if n in _SHARED else v for n, v in as_batch(inputs, device).items()}
+        encoded = detector.forward_encoder(
+            **{name: together.get(name) for name in self._forward_encoder}
+        )
+        return self._decode(_per_image({**together, **encoded}))
 
     def _without_memory(self, cut: str) -> bool:
         """Whether nothing above the cut looks at the encoder's memory."""
@@ -271,6 +296,10 @@ class DETRTrunk:
                 # Backbone and neck see all images together that the encoder is asked for now.
                 features.update(self._missing_features(batch, new))
             indices = [new[place] for place in of]
+            lost = [i for i in indices if batch.images[i] not in features]
+            if lost:  # Known a moment ago, but their file is gone.
+                entries = self._features(batch, lost, None)
+                features.update(zip([batch.images[i] for i in lost], entries, strict=True))
             encoder_inputs, decoder_inputs = detector.pre_transformer(
                 features_as_batch([features[batch.images[i]] for i in indices], device),
                 [as_alone(batch.samples[i], batch.shapes[i]) for i in indices],
@@ -355,7 +384,7 @@ class DETRTrunk:
                 handle = last.norms[1].register_forward_hook(record('attention'))
                 stack.callback(handle.remove)
                 # It is above the cut; its dropout would draw from the run's random numbers.
-                stack.enter_context(_replaced(last.ffn, 'forward', lambda query: query))
+                stack.enter_context(replaced(last.ffn, 'forward', lambda query: query))
             stack.callback(setattr, decoder, 'layers', layers)
             decoder.layers = layers[: index + 1]
             self.detector.forward_decoder(**self._decoder_inputs(encoded)[0])
@@ -370,7 +399,7 @@ class DETRTrunk:
             for name, output in decoded.items():
                 if name != 'attention':
                     answer = _constant(output)
-                    stack.enter_context(_replaced(layers[int(name)], 'forward', answer))
+                    stack.enter_context(replaced(layers[int(name)], 'forward', answer))
                     frozen += 1
             if 'attention' in decoded:
                 half = layers[frozen]
@@ -378,7 +407,7 @@ class DETRTrunk:
                 def upper_half(*_: Any, **__: Any) -> Tensor:
                     return half.norms[2](half.ffn(decoded['attention']))
 
-                stack.enter_context(_replaced(half, 'forward', upper_half))
+                stack.enter_context(replaced(half, 'forward', upper_half))
             yield
 
 
@@ -388,6 +417,15 @@ def _place(cut: str) -> tuple[int, bool]:
     return int(index), bool(attention)
 
 
+def _per_image(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """With a first dimension of 1 for what holds for a whole batch, and without what is None."""
+    return {
+        name: value[None] if name in _SHARED else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
 def _one_token(name: str, value: Tensor) -> Tensor:
     """Keeps of what has one entry per token the first, which tells type and channels."""
     return value if name in _SHARED or name == 'valid_ratios' else value[:, :1]
@@ -395,17 +433,3 @@ def _one_token(name: str, value: Tensor) -> Tensor:
 
 def _constant(output: Tensor) -> Callable[..., Tensor]:
     return lambda *_, **__: output
-
-
-@contextmanager
-def _replaced(module: nn.Module, method: str, by: Callable) -> Iterator[None]:
-    """Another method for one module, for a while; one that was set before comes back."""
-    own = vars(module).get(method)
-    setattr(module, method, by)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(module, method)
-        else:
-            setattr(module, method, own)

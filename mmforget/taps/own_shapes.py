@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Of a DETR-like's encoder: one entry per token, so that they are padded alike.
-_BY_TOKEN = ('memory', 'memory_pos')
+# What a DETR-like's encoder gets and gives with one entry per token, so that they are padded alike.
+_BY_TOKEN = ('memory', 'feat', 'feat_pos', 'memory_pos')
+# Whose masks tell padding; each may be missing where nothing is padded.
+_MASKS = {'memory': ('memory_mask',), 'feat': ('feat_mask', 'memory_mask')}
 
 
 def own_shapes(inputs: Tensor, samples: Sequence[Any]) -> list[tuple[int, int]]:
@@ -83,19 +85,26 @@ def features_as_batch(
     return tuple(levels)
 
 
+def _tokens(entry: Mapping[str, Tensor]) -> str | None:
+    """The name of the tokens that an entry is about."""
+    return next((name for name in _MASKS if name in entry), None)
+
+
 def _grid(entry: Mapping[str, Tensor]) -> tuple:
-    """The tokens that the encoder's outputs are for."""
-    if 'memory' not in entry:
+    """How the tokens of an entry lie."""
+    name = _tokens(entry)
+    if name is None:
         return ()
     if 'spatial_shapes' in entry:
         return tuple(map(tuple, entry['spatial_shapes'][0].tolist()))
-    return (entry['memory'].shape[1],)
+    return (entry[name].shape[1],)
 
 
 def _same_grid(entries: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The encoder's outputs for images of several shapes, padded to the largest."""
+    """What the encoder gets or gives for images of several shapes, padded to the largest."""
+    name = _tokens(entries[0])
     if 'spatial_shapes' not in entries[0]:
-        most = max(entry['memory'].shape[1] for entry in entries)
+        most = max(entry[name].shape[1] for entry in entries)
         # Attention does not ask for the order of tokens: padding goes to their end.
         return [_with_tokens(entry, lambda value: _end_padded(value, most)) for entry in entries]
     shapes = [entry['spatial_shapes'][0] for entry in entries]
@@ -130,10 +139,11 @@ def _with_tokens(
     entry: Mapping[str, Tensor], placed: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """The entry with other tokens; what is no image of its own becomes masked."""
-    memory = entry['memory']
-    mask = entry.get('memory_mask', memory.new_zeros(memory.shape[:2], dtype=torch.bool))
-    changed = {name: placed(entry[name]) for name in _BY_TOKEN if name in entry}
-    return {**entry, **changed, 'memory_mask': ~placed(~mask)}
+    name = _tokens(entry)
+    nothing = torch.zeros(entry[name].shape[:2], dtype=torch.bool, device=entry[name].device)
+    changed = {token: placed(entry[token]) for token in _BY_TOKEN if token in entry}
+    masks = {mask: ~placed(~entry.get(mask, nothing)) for mask in _MASKS[name]}
+    return {**entry, **changed, **masks}
 
 
 def _end_padded(value: Tensor, tokens: int) -> Tensor:

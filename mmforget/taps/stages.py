@@ -7,6 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from mmforget.adapters.injection import structure_version
 from mmforget.taps.fingerprints import Fingerprints
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
@@ -35,6 +36,45 @@ class Stage:
         return chain(self.all_parameters(), *(module.buffers() for module in self.modules))
 
 
+class StageTensors:
+    """What the stages compute with, looked up again when adapters have come or gone.
+
+    Walking through the modules takes milliseconds, in every step. Whoever replaces parameters in
+    another way than by adapters needs a new instance, as every task and evaluation has.
+
+    Args:
+        stages: The detector's stages as they are now, from the image upwards.
+    """
+
+    def __init__(self, stages: Callable[[], Mapping[str, Stage]]) -> None:
+        self._stages = stages
+        self._version = -1
+        self._parameters: dict[str, list[nn.Parameter]] = {}
+        self._weights: dict[str, list[Tensor]] = {}
+
+    def parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Stage -> its parameters."""
+        self._look()
+        return self._parameters
+
+    def weights_below(self, stage: str) -> list[Tensor]:
+        """All that decides what a stage gives for an image, that of the stages below included."""
+        self._look()
+        return self._weights[stage]
+
+    def _look(self) -> None:
+        if self._version == structure_version():
+            return
+        below: dict[int, Tensor] = {}
+        stages = self._stages()
+        self._parameters = {name: list(part.all_parameters()) for name, part in stages.items()}
+        self._weights = {}
+        for name, part in stages.items():
+            below |= {id(tensor): tensor for tensor in part.weights()}
+            self._weights[name] = list(below.values())
+        self._version = structure_version()
+
+
 class StageMemory:
     """Looks up what stages gave for the images of a batch, and computes what is not known.
 
@@ -51,7 +91,7 @@ class StageMemory:
         exact: Sequence[str] = (),
     ) -> None:
         self.cache = cache
-        self._stages = stages
+        self._tensors = StageTensors(stages)
         self._exact = exact
         self._fingerprints = Fingerprints()
 
@@ -59,12 +99,12 @@ class StageMemory:
         """Lets the cache forget what other weights below the stage's output gave."""
         if self.cache is None:
             return
-        tensors: dict[int, Tensor] = {}
-        for name, part in self._stages().items():
-            tensors |= {id(tensor): tensor for tensor in part.weights()}
-            if name == stage:
-                break
-        self.cache.set_weights(_key(stage), self._fingerprints.of(tensors.values()))
+        weights = self._fingerprints.of(self._tensors.weights_below(stage), stage)
+        self.cache.set_weights(_key(stage), weights)
+
+    def look_anew(self) -> None:
+        """Reads all weights again at the next check, for writes that left no trace."""
+        self._fingerprints = Fingerprints()
 
     def has_changed(self, stage: str) -> bool:
         """Whether the weights below a stage's output were others before."""

@@ -41,16 +41,15 @@ class _Entry:
 class TrunkCache:
     """Outputs of frozen modules by stage, weights and image content, bounded in bytes.
 
-    An image is known by the digest of its preprocessed, padded pixels: an augmented image is
-    another image, and the same image in a batch padded otherwise is another one, too. So a hit
-    is right whatever the pipeline draws; with random crops there are merely few hits. The weights
-    below a stage are part of the key: when they have changed, what they gave is gone.
+    An image is known by its pixels and its padded shape: an augmented image is another image. So a
+    hit is right whatever the pipeline draws; with random crops there are merely few hits. The
+    weights below a stage are part of the key: when they have changed, what they gave is gone.
 
     Memory is filled first, then files, which are mapped into memory when they are read. Where
     neither has room, the oldest entries of the lowest priority leave.
 
     Args:
-        max_bytes: Upper bound of what is kept in memory.
+        max_bytes: Upper bound of what is kept in memory: that of the device where the detector is.
         max_disk_bytes: Upper bound of what is kept in files.
         folder: Where the temporary folder of the files is made, when the first one is written.
         alone: No other living cache has its files in ``folder``: what killed runs left there is
@@ -153,8 +152,11 @@ class TrunkCache:
             entries.move_to_end(key)
             if entry.tensors is not None:
                 return entry.tensors
-            with safe_open(entry.path, framework='pt') as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            try:
+                with safe_open(entry.path, framework='pt') as file:
+                    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            except (OSError, SafetensorError):  # Somebody removed it: it is computed again.
+                self._drop(entries, key)
         return None
 
     def put(

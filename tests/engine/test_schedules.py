@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
-from mmforget.engine.schedules import fit_schedulers
+from mmforget.engine.schedules import fit_schedulers, keep_base_values
 
 # As in mmdet's configs: warm-up by iteration, drops by epoch.
 MMDET_1X = [
@@ -120,3 +120,24 @@ def test_nothing_to_fit_and_nothing_changed():
     before = [dict(config) for config in MMDET_1X]
     fit_schedulers(MMDET_1X, 10)
     assert before == MMDET_1X
+
+
+def test_a_group_that_leaves_takes_its_base_value_with_it():
+    """The others go on to the ends that they would have reached."""
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    optimizer = torch.optim.SGD(
+        [{'params': [p], 'lr': lr} for p, lr in zip(parameters, (1.0, 0.1, 0.01), strict=True)],
+        lr=1.0,
+    )
+    config = {'type': 'CosineAnnealingLR', 'T_max': 10, 'eta_min_ratio': 0.1, 'by_epoch': False}
+    scheduler = PARAM_SCHEDULERS.build(
+        {**config, '_scope_': 'mmengine'}, default_args={'optimizer': optimizer}
+    )
+    for step in range(10):
+        optimizer.step()
+        if step == 3:
+            before = list(optimizer.param_groups)
+            del optimizer.param_groups[0]
+            keep_base_values([scheduler], before, optimizer.param_groups)
+        scheduler.step()
+    assert [g['lr'] for g in optimizer.param_groups] == pytest.approx([0.01, 0.001])

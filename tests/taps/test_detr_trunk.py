@@ -224,6 +224,19 @@ def test_from_files_it_is_the_same_to_the_bit(build_tiny, preprocess, tmp_path):
     cache.close()
 
 
+def test_a_run_goes_on_when_files_vanish(build_tiny, preprocess, tmp_path):
+    """As when a second run in the same folder takes them for a killed run's."""
+    model = build_tiny()
+    train_only(model, LOWER)
+    data = preprocess(model)
+    cache = TrunkCache(0, 10**9, folder=tmp_path)
+    first = run(model, cache, data)
+    for path in list(tmp_path.rglob('*.safetensors'))[::2]:
+        path.unlink()
+    assert_equal(run(model, cache, data), first)
+    cache.close()
+
+
 def test_folding_below_the_cut_leaves_nothing_stale(build_tiny, preprocess):
     """Tasks that train layer 1, then layer 0, then layer 1 again, with one cache."""
     model = build_tiny()
@@ -337,6 +350,39 @@ def test_evaluation_is_cut_below_what_a_task_has_changed(build_tiny, preprocess)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
         assert 'encoder' not in calls
     assert calls == {'ffn 0': 4, 'self_attn 1': 4, 'ffn 1': 4}
+
+
+def test_weights_that_a_hook_swaps_in_an_evaluation_are_seen(build_tiny, preprocess):
+    """Before the first batch, and through ``data``, as averaging hooks do."""
+    model = build_tiny()
+    data = preprocess(model)
+    cache = TrunkCache(10**9)
+    remembered(model, cache, data)
+    with build_tap(model, cache).remembering():
+        for parameter in model.encoder.parameters():
+            parameter.data.mul_(1.2)
+        found = detections(model, data)
+    torch.testing.assert_close(found, detections(model, data), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('auxiliary', [False, True])
+def test_the_head_computes_the_layers_that_are_used(family, preprocess, auxiliary):
+    """And gives to the bit what it gives for all of them."""
+    family.eval()
+    inputs, samples = preprocess(family)
+    whole = Stream(slice(0, 4), StreamOptions(auxiliary=True))
+    some = Stream(slice(0, 4), StreamOptions(auxiliary=auxiliary))
+    seen = []
+    handle = family.bbox_head.register_forward_hook(lambda m, i, out: seen.append(len(out[0])))
+    with torch.no_grad():
+        wanted = build_tap(family).forward(inputs, copy.deepcopy(samples), {FORGET: whole})[FORGET]
+        found = build_tap(family).forward(inputs, copy.deepcopy(samples), {FORGET: some})[FORGET]
+    handle.remove()
+    assert seen == [2, 2 if auxiliary else 1]
+    for name in ('logits', 'boxes', 'embeddings'):
+        assert torch.equal(getattr(found, name), getattr(wanted, name))
+    for name, value in found.losses.items():
+        assert torch.equal(value, wanted.losses[name])
 
 
 def test_padding_that_looks_like_pixels_is_told_apart(build_tiny, preprocess):

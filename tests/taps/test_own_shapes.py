@@ -12,7 +12,8 @@ from mmforget.taps import Stream, StreamOptions, TrunkCache, build_tap
 from mmforget.taps.own_shapes import as_batch, cropped, features_as_batch, own_shapes
 
 FAMILIES = ['DeformableDETR', 'two-stage', 'DETR', 'ConditionalDETR', 'DABDETR']
-SIZES = [(64, 64), (48, 56), (64, 40), (64, 64)]
+# A mask of 60 rows with 53 valid ones, scaled to 8 rows, calls 8 valid; 53 rows alone give 7.
+SIZES = [(60, 64), (53, 56), (60, 40), (60, 64)]
 CPU = torch.device('cpu')
 
 
@@ -52,7 +53,13 @@ def forward(model, data, cache=None):
 
 
 @pytest.mark.parametrize(
-    'trained', ['decoder.layers.0.self_attn', 'decoder.layers.0.ffn', 'decoder.layers.1.ffn']
+    'trained',
+    [
+        'encoder.layers.0',
+        'decoder.layers.0.self_attn',
+        'decoder.layers.0.ffn',
+        'decoder.layers.1.ffn',
+    ],
 )
 @pytest.mark.parametrize('family', [f for f in FAMILIES if f != 'two-stage'], indirect=True)
 def test_company_changes_nothing(family, mixed, trained):
@@ -102,11 +109,11 @@ def test_an_image_is_found_again_in_other_company(build_tiny, mixed, trained):
 
 def test_images_without_the_padding_of_their_company(build_tiny, mixed):
     inputs, samples = mixed(build_tiny(), [1, 2])
-    assert inputs.shape == (2, 3, 64, 56)
-    assert own_shapes(inputs, samples) == [(48, 56), (64, 40)]
+    assert inputs.shape == (2, 3, 60, 56)
+    assert own_shapes(inputs, samples) == [(53, 56), (60, 40)]
     first, second = cropped(inputs, own_shapes(inputs, samples))
-    assert first.shape == (3, 48, 56) and second.shape == (3, 64, 40)
-    assert not inputs[0, :, 48:].any() and torch.equal(second, inputs[1, :, :, :40])
+    assert first.shape == (3, 53, 56) and second.shape == (3, 60, 40)
+    assert not inputs[0, :, 53:].any() and torch.equal(second, inputs[1, :, :, :40])
 
 
 def test_padded_to_a_divisor_as_the_preprocessor_does(build_tiny, mixed):

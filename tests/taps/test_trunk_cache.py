@@ -162,3 +162,12 @@ def test_bfloat16_keeps_half_the_bits_of_float32_alone():
 def test_arguments_that_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         TrunkCache(**arguments)
+
+
+def test_a_file_that_is_gone_is_a_miss(tmp_path):
+    cache = TrunkCache(0, 10**6, folder=tmp_path)
+    cache.put('stage', b'a', {'out': torch.ones(1, 4)})
+    next(tmp_path.rglob('*.safetensors')).unlink()
+    assert cache.get('stage', b'a') is None
+    assert len(cache) == 0 and cache.disk_bytes == 0
+    cache.close()
