@@ -9,10 +9,12 @@ from typing import Any
 from mmdet.registry import DATASETS, MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from mmforget.benchmarks.measurement import Settings
 from mmforget.datasets.garments_scenes import prepare_garments
+from mmforget.datasets.item_memory import ItemMemory
 from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
 from mmforget.datasets.stream_sampling import StreamIndex, class_index, sample_images
 from mmforget.datasets.streams import StreamDataset
@@ -37,7 +39,6 @@ def demo_config(settings: Settings) -> Config:
     prepare_garments(config.train_dataloader.dataset.data_root, ('train', 'val'), progress=False)
     del config.custom_hooks[1:]
     config.log_level = 'ERROR'
-    config.randomness = {'seed': settings.seed}
     return config
 
 
@@ -79,15 +80,72 @@ class TrainingImages:
 
     def batches(self, task: ForgettingTask, steps: int) -> Iterator[dict[str, dict[str, Any]]]:
         """The batches of a task's first steps."""
-        loaders = []
-        for stream, classes in ((FORGET, task.classes), (RETAIN, task.retained)):
-            sampling = self.samplings[stream]
-            images = sample_images(self.index, classes, sampling, self.seed, task.index, stream)
-            dataset = StreamDataset(self.dataset, images, classes, sampling.unlabelled)
-            size = sampling.batch_size or self.options['batch_size']
-            sampler = StreamBatchSampler(
-                len(dataset), size, self.seed, task.index, stream, num_steps=steps
-            )
-            loaders.append(build_stream_loader(dataset, sampler, num_workers=0))
+        loaders = [
+            build_stream_loader(*self.stream(task, name, steps), num_workers=0)
+            for name in (FORGET, RETAIN)
+        ]
         for forget, retain in zip(*loaders, strict=True):
             yield {FORGET: forget, RETAIN: retain}
+
+    def stream(
+        self,
+        task: ForgettingTask,
+        name: str,
+        steps: int,
+        memory: ItemMemory | None = None,
+        most: int | None = None,
+    ) -> tuple[StreamDataset, StreamBatchSampler]:
+        """A stream and its batches.
+
+        Args:
+            task: The task.
+            name: ``'forget'`` or ``'retain'``.
+            steps: Number of batches.
+            memory: For loaded images.
+            most: Images in a batch; by default those of the config.
+        """
+        classes = task.classes if name == FORGET else task.retained
+        sampling = self.samplings[name]
+        images = sample_images(self.index, classes, sampling, self.seed, task.index, name)
+        dataset = StreamDataset(self.dataset, images, classes, sampling.unlabelled, memory=memory)
+        sampler = StreamBatchSampler(
+            len(dataset),
+            most or sampling.batch_size or self.options['batch_size'],
+            self.seed,
+            task.index,
+            name,
+            num_steps=steps,
+            augmentations=sampling.augmentations,
+            images=dataset.image_indices,
+        )
+        return dataset, sampler
+
+
+class LoadedBatches:
+    """A task's first two batches in turn, read from their files whenever one is asked for.
+
+    Args:
+        config: The demo's config.
+        memory: For loaded images.
+        most: Images of each stream in a batch; by default those of the config.
+    """
+
+    def __init__(
+        self, config: Config, memory: ItemMemory | None = None, most: int | None = None
+    ) -> None:
+        images = TrainingImages(config)
+        task = images.scenario.tasks[0]
+        self.streams = {
+            name: images.stream(task, name, len(self), memory, most) for name in (FORGET, RETAIN)
+        }
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return {
+            name: pseudo_collate([dataset[item] for item in sampler.batch(index)])
+            for name, (dataset, sampler) in self.streams.items()
+        }

@@ -2,10 +2,10 @@
 
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import mmcv
@@ -25,7 +25,15 @@ def describe(device: str) -> dict[str, str | int]:
         'torch': torch.__version__,
         'mmcv': mmcv.__version__,
         'mmdet': mmdet.__version__,
+        **{name: _version(name) for name in ('loralib', 'peft', 'faster-coco-eval')},
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return 'none'
 
 
 def _processor() -> str:
@@ -88,7 +96,7 @@ def measure_rates(device: str, dtype: torch.dtype = torch.float32, quick: bool =
 
 
 def _seconds_of(work: Callable[[], object], device: str, repetitions: int = 7) -> float:
-    """Median seconds of one call, over batches of calls that are long enough to be timed."""
+    """Least seconds of one call, over batches of calls that are long enough to be timed."""
 
     def seconds(calls: int) -> float:
         start = time.perf_counter()
@@ -100,4 +108,4 @@ def _seconds_of(work: Callable[[], object], device: str, repetitions: int = 7) -
 
     seconds(3)
     calls = max(1, int(0.02 / max(seconds(3), 1e-7)))
-    return statistics.median(seconds(calls) for _ in range(repetitions))
+    return min(seconds(calls) for _ in range(repetitions))

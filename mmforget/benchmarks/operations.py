@@ -7,6 +7,7 @@ the floor of the call. Operators without such a formula count by their bytes alo
 torch's (scipy's matching, hashing of pixels, Python) not at all: it belongs to the distance.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,10 @@ _FREE = {
 }
 # They read of their first input only what they give.
 _PARTIAL = {_aten.index, _aten.gather, _aten.index_select, _aten.embedding}
+# They write their first input and do not read it.
+_WRITING = {_aten.zero_, _aten.fill_, _aten.copy_, _aten.normal_, _aten.uniform_, _aten.random_}
+# They write as much of their first input as their last one holds.
+_PLACING = {_aten.index_put_, _aten.index_put, _aten.scatter_, _aten.index_copy_, _aten.index_add_}
 
 
 @dataclass
@@ -87,13 +92,22 @@ def count(action: Action, rates: Rates) -> Floor:
 
 
 def _bytes_moved(packet: Any, args: tuple, kwargs: dict, out: Any) -> int:
-    written = sum(_size(t) for t in tree_leaves(out) if isinstance(t, Tensor))
     inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    written = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+    if packet in _WRITING:
+        return _size(args[0]) + sum(_size(t) for t in inputs[1:])
+    if packet in _PLACING:
+        return 2 * _size(inputs[-1]) + sum(_size(t) for t in inputs[1:-1])
+    if not written and packet.__name__.endswith('_'):
+        # Fused in-place calls return nothing: they write their first list.
+        written = [t for t in tree_leaves(args[0]) if isinstance(t, Tensor)]
+    most = sum(_size(t) for t in written)
     if packet in _PARTIAL:
-        return written + sum(min(_size(t), written) for t in inputs)
-    return written + sum(_size(t) for t in inputs)
+        return most + sum(min(_size(t), most) for t in inputs)
+    return most + sum(_size(t) for t in inputs)
 
 
 def _size(tensor: Tensor) -> int:
-    """Bytes that exist; an expanded tensor repeats few."""
-    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+    """Bytes that exist; what is expanded repeats itself."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.element_size() * math.prod(n for n, stride in sizes if stride)

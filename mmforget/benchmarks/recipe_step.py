@@ -112,13 +112,15 @@ class RecipeStep(Action):
         head_inputs = detector.forward_transformer(features, samples)
         of_encoder = [head_inputs.pop(f'enc_outputs_{kind}') for kind in ('class', 'coord')]
         scores, boxes = detector.bbox_head(**head_inputs)
-        return detector.bbox_head.loss_by_feat(
-            scores[-1:],
-            boxes[-1:],
-            *of_encoder,
-            [sample.gt_instances for sample in samples],
-            [sample.metainfo for sample in samples],
-        )
+        # Matching and losses know no half precision.
+        with torch.autocast(scores.device.type, enabled=False):
+            return detector.bbox_head.loss_by_feat(
+                scores[-1:].float(),
+                boxes[-1:].float(),
+                *of_encoder,
+                [sample.gt_instances for sample in samples],
+                [sample.metainfo for sample in samples],
+            )
 
     def details(self) -> dict[str, Detail]:
         return {'first loss': round(self.first_loss, 4)}

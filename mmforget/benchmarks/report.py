@@ -33,13 +33,14 @@ class Report:
     tables: list[Table] = field(default_factory=list)
 
     def targets(self) -> list[dict[str, Any]]:
-        """Every target that was measured."""
+        """Every target of the levels that were measured; ``None`` where one is missing."""
+        levels = {table.level for table in self.tables}
         found = []
         for target in TARGETS:
-            ratio = measured(target, self.tables)
-            if ratio is not None:
-                reached = ratio <= target.at_most
-                found.append({**vars(target), 'ratio': ratio, 'reached': reached})
+            if target.level in levels:
+                value = measured(target, self.tables)
+                reached = value is not None and value <= target.at_most
+                found.append({**vars(target), 'measured': value, 'reached': reached})
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,12 +133,13 @@ def _machine_text(report: Report) -> str:
     text = (
         f'{machine["processor"]}, {machine["cores"]} cores, {machine["threads"]} threads, '
         f'{machine["memory_gb"]} GB; Python {machine["python"]}, torch {machine["torch"]}, mmcv '
-        f'{machine["mmcv"]}, mmdet {machine["mmdet"]}. '
+        f'{machine["mmcv"]}, mmdet {machine["mmdet"]}, loralib {machine["loralib"]}, peft '
+        f'{machine["peft"]}, faster-coco-eval {machine["faster-coco-eval"]}. '
     )
     if machine['device'] == 'cpu':
         text += (
-            'No CUDA device was at hand, so bf16 and R50 at 800×1333 were not measured; where '
-            'there is one, the same command measures them.'
+            'No CUDA device was at hand, so half precision and R50 at 800×1333 were not measured; '
+            'where there is one, the same command measures them.'
         )
     else:
         text += f'CUDA device: {machine["device"]}.'
@@ -155,9 +157,10 @@ def _targets_table(targets: Sequence[Mapping[str, Any]]) -> str:
         [
             t['level'],
             t['title'] or _DASH,
-            f'{t["variant"]}, {t["quantity"].replace("_", " ")} by {t["by"]}',
+            f'{t["variant"]}, {t["quantity"].replace("_", " ")}'
+            + (f' by {t["by"]}' if t['by'] else ''),
             f'{t["at_most"]:g}',
-            f'{t["ratio"]:.3g}',
+            _DASH if t['measured'] is None else f'{t["measured"]:.3g}',
             'yes' if t['reached'] else 'no',
         ]
         for t in targets

@@ -3,6 +3,7 @@
 import copy
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ class RecipeRun(Action):
         self.config = config
         self.settings = settings
         self.scores: dict[str, float] = {}
+        self.of_tasks: list[float] = []
 
     def warm(self) -> None:
         """A whole run is not warmed: it begins cold."""
@@ -48,7 +50,9 @@ class RecipeRun(Action):
         images = garments.TrainingImages(self.config)
         folder = Path(tempfile.mkdtemp(dir=settings.scratch))
         passes = ThreePasses(self.config, folder)
+        self.of_tasks = []
         for task in images.scenario.tasks:
+            start = time.perf_counter()
             layers = find_targets(detector, 'ffn')
             adapters = with_loralib(detector, layers, RANK)
             start_alike(adapters, derive_seed(settings.seed, task.index))
@@ -60,6 +64,7 @@ class RecipeRun(Action):
                 step.step(batch)
             fold_loralib(detector, layers)
             self.scores = passes.evaluate(detector, task)
+            self.of_tasks.append(time.perf_counter() - start)
         shutil.rmtree(folder)
 
     def details(self) -> dict[str, Detail]:
@@ -100,12 +105,16 @@ class OurRun(Action):
     def __call__(self) -> None:
         folder = tempfile.mkdtemp(dir=self.settings.scratch)
         runner = Runner.from_cfg(garments.named(self.config, folder))
-        runner.train()
+        self.run(runner)
         cache = runner.train_loop.trunk_cache
         self._cache_bytes = cache.bytes if cache is not None else 0
         self.rows = read_results(Path(folder) / 'forgetting.json')['tasks']
         self.trainable = self.rows[-1]['trainable']
         shutil.rmtree(folder)
+
+    def run(self, runner: Runner) -> None:
+        """Trains; a subclass may look on."""
+        runner.train()
 
     def details(self) -> dict[str, Detail]:
         return _of_last_task(self.rows[-1]['restricted'])
@@ -142,8 +151,8 @@ def cases(settings: Settings) -> list[Case]:
             },
             note='From the config to the last evaluation: building, loading images, filling the '
             'cache, choosing groups. mmforget also evaluates the loaded detector, for Drop, and '
-            'writes checkpoints after each task; R0 does neither. R0 takes the numbers of its '
-            'authors, tuned for COCO; its AP is no verdict on the method. AP by the restricted '
-            'protocol after the last task.',
+            'writes checkpoints after each task; R0 does neither. Neither draws pictures. R0 takes '
+            'the numbers of its authors, tuned for COCO; its AP is no verdict on the method. AP by '
+            'the restricted protocol after the last task.',
         )
     ]

@@ -24,6 +24,8 @@ FULL_SIZE, QUICK_SIZE = (118_287, 860_001), (300, 2_000)
 TASKS, CLASSES_A_TASK = 7, 10
 REFERENCE = 'R0 a file read per data set'
 OURS = 'mmforget'
+# What is to be fast: all but MMDetection's own reading of the file.
+WORK = 'index and streams, with checks s'
 _SHARE = 0.1
 
 
@@ -128,7 +130,7 @@ class IndexOnce(Action):
         self.seconds = {
             "MMDetection's reading, with checks s": parsed - start,
             'index s': indexed - parsed,
-            'streams, with checks s': time.perf_counter() - indexed,
+            WORK: time.perf_counter() - parsed,
         }
 
     def details(self) -> dict[str, Detail]:

@@ -252,6 +252,7 @@ class ContinualForgettingLoop(BaseLoop):
         runner.call_hook('before_train_epoch')
         while self.task_index < len(self.scenario.tasks) and not self.stop_training:
             self._run_task(self.scenario.tasks[self.task_index], metric)
+        self._save_cumulative()
         runner.call_hook('after_train')
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -570,15 +571,16 @@ class ContinualForgettingLoop(BaseLoop):
         folder.mkdir(parents=True, exist_ok=True)
         base = self._loaded_from if task.index == 0 else f'task_{task.index}.pth'
         trainable.save(str(folder / task.name), base)
-        self._save_cumulative(folder, task)
         trainable.fold(runner.model)
         checkpoint = detector_checkpoint(runner)
         checkpoint['meta']['forgotten'] = [*task.forgotten, *task.classes]
         save_atomically(checkpoint, Path(runner.work_dir) / f'{task.name}.pth')
 
-    def _save_cumulative(self, folder: Path, task: ForgettingTask) -> None:
-        parts = [folder / t.name for t in self.scenario.tasks[: task.index + 1]]
-        if all(part.is_dir() for part in parts):
+    def _save_cumulative(self) -> None:
+        """Once, at the end: what a task costs must not grow with the tasks that are done."""
+        folder = Path(self.runner.work_dir) / 'adapters'
+        parts = [folder / task.name for task in self.scenario.tasks[: self.task_index]]
+        if parts and all(part.is_dir() for part in parts):
             state = concatenate([load_adapters(part) for part in parts])
             save_adapters(folder / 'cumulative', state, self._loaded_from)
 

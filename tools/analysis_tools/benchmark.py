@@ -47,6 +47,8 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.repetitions is not None and args.repetitions < 1:
         parser.error(f'--repetitions is {args.repetitions}; expected at least 1.')
+    if args.page and not args.quick and (args.repetitions or 5) < 5:
+        parser.error(f'--repetitions is {args.repetitions}; a page tells of medians of at least 5.')
     if args.threads is not None and args.threads < 1:
         parser.error(f'--threads is {args.threads}; expected at least 1.')
     return args
@@ -109,10 +111,12 @@ def main() -> None:
     if args.page is not None:
         write_page(args.page, markdown(report))
     for target in report.targets():
+        value = 'not measured' if target['measured'] is None else f'{target["measured"]:.3g}'
         print(
             f'{"reached" if target["reached"] else "MISSED"}: {target["level"]}, '
-            f'{target["variant"]}, {target["quantity"]}: {target["ratio"]:.3g} of '
-            f'{target["by"]}, at most {target["at_most"]:g}'
+            f'{target["variant"]}, {target["quantity"]}: {value}'
+            + (f' of {target["by"]}' if target['by'] else '')
+            + f', at most {target["at_most"]:g}'
         )
     print(f'Everything is in {args.json}.')
     failed = [f'{t.title}, {r.variant}' for t in report.tables for r in t.rows if r.error]
