@@ -171,7 +171,7 @@ def test_every_target_names_a_case_and_variants_that_there_are(tmp_path, monkeyp
     options = dataclasses.replace(options, configs=configs)
     cases = {level: LEVELS[level](options) for level in {target.level for target in TARGETS}}
     for target in TARGETS:
-        (case,) = [case for case in cases[target.level] if target.title in case.title]
+        (case,) = [case for case in cases[target.level] if case.title.endswith(target.title)]
         assert {target.variant, target.by or target.variant} <= set(case.variants)
 
 
