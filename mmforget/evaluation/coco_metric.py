@@ -313,7 +313,7 @@ class ForgettingCocoMetric(CocoMetric):
 
             return COCOevalMP
         # VOC's images are known by names, which the C++ code does not take.
-        numbered = all(isinstance(image, int) for image in self.img_ids)
+        numbered = all(isinstance(image, int) for image in self.img_ids or ())
         return FastCOCOeval if self.fast_eval and numbered else COCOeval
 
     def _usual_metrics(self, coco_eval: COCOeval) -> dict[str, float]:

@@ -70,7 +70,12 @@ def test_off_changes_nothing(step):
 def test_a_run_of_two_tasks(make_runner, tmp_path):
     """What is saved is the plain detector; the parts are compiled, and plain again at the end."""
     torch.compiler.reset()
-    backend = CompileCounterWithBackend('aot_eager')
+    compiled_pieces = []
+
+    def backend(module, inputs):
+        compiled_pieces.append(module)
+        return module.forward
+
     runner = make_runner(
         tmp_path,
         val_cfg=None,
@@ -81,6 +86,6 @@ def test_a_run_of_two_tasks(make_runner, tmp_path):
     names = set(runner.model.state_dict())
     runner.train()
     saved = torch.load(tmp_path / 'task_2.pth', weights_only=True)['state_dict']
-    assert backend.frame_count > 0 and set(saved) == names
+    assert compiled_pieces and set(saved) == names
     assert not any('forward' in module.__dict__ for module in runner.model.modules())
     torch.compiler.reset()
