@@ -14,6 +14,7 @@ from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
 from mmforget.taps.detr_trunk import DETRTrunk
+from mmforget.taps.matching import can_match_at_once, targets_at_once
 from mmforget.taps.own_shapes import own_shapes
 from mmforget.taps.replaced import replaced
 from mmforget.taps.stages import Stage
@@ -92,7 +93,14 @@ def _recording(head: nn.Module, recorder: _TargetRecorder) -> Iterator[None]:
     def edited_targets(scores, boxes, instances, metas):
         return recorder.edit(scores, boxes, metas, get_targets(scores, boxes, instances, metas))
 
-    head.assigner.assign, head.get_targets = recorded_assign, edited_targets
+    def edited_targets_at_once(scores, boxes, instances, metas):
+        if not can_match_at_once(head, instances):
+            return edited_targets(scores, boxes, instances, metas)
+        targets, assigned = targets_at_once(head, scores, boxes, instances, metas)
+        recorder.assigned += assigned
+        return recorder.edit(scores, boxes, metas, targets)
+
+    head.assigner.assign, head.get_targets = recorded_assign, edited_targets_at_once
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.gs_lora import GSLoRA
 from mmforget.structures import ForgettingTask
-from mmforget.taps import Stream, StreamOptions, build_tap
+from mmforget.taps import Stream, StreamOptions, build_tap, matching
 from mmforget.testing import tiny_detector
 from mmforget.trainable import GroupSparseLoRA
 
@@ -133,7 +133,7 @@ def test_why_padding_takes_a_second_forward(make_step, tiny_batch, trunk, least,
 def test_one_matching_per_image_and_used_layer(make_step, tiny_batch, monkeypatch, auxiliary):
     step = make_step(auxiliary=auxiliary)
     head = step.detector.bbox_head
-    matchings = counted(monkeypatch, type(head.assigner), 'assign')
+    matchings = counted(monkeypatch, matching, 'linear_sum_assignment')
     class_losses = counted(monkeypatch, head.loss_cls, 'forward')
     losses = step({FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}, 0)
     layers = 2 if auxiliary else 1  # The tiny decoder has two.
