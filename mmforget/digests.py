@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Metainfo key of a sample: digest of the image as the pipeline made it, before preprocessing.
 PIXELS = 'pixel_digest'
+# Attribute of a tensor: its digest, and its version then.
+_KNOWN = '_mmforget_digest'
 
 
 def content_digest(tensor: Tensor, kind: str = '', size: int = 16) -> bytes:
@@ -22,3 +24,18 @@ def content_digest(tensor: Tensor, kind: str = '', size: int = 16) -> bytes:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy())
     return digest.digest()
+
+
+def image_digest(image: Tensor) -> bytes:
+    """The digest of an image, read again only if it was written to.
+
+    Args:
+        image: As the pipeline made it. Writes through NumPy's view of its memory go unnoticed.
+    """
+    if image.is_inference():  # Such tensors have no version.
+        return content_digest(image)
+    known = getattr(image, _KNOWN, None)
+    if known is None or known[0] != image._version:
+        known = image._version, content_digest(image)
+        setattr(image, _KNOWN, known)
+    return known[1]

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmforget.datasets.item_memory import ItemMemory
 from mmforget.datasets.stream_seeds import integer_seed, seeded_generators
 from mmforget.datasets.stream_source import StreamSource
-from mmforget.digests import PIXELS, content_digest
 
 # A crop that meets an object by one chance in ten fails this often once in 40,000 images.
 MAX_ATTEMPTS = 100
@@ -132,7 +130,6 @@ class StreamDataset(Dataset):
         if known is not None:
             return known
         data = self._run_pipeline(position, draw_seed)
-        _add_pixel_digest(data)
         if self.memory is not None and isinstance(data, dict):
             self.memory.put(key, data)
         return data
@@ -156,15 +153,6 @@ class StreamDataset(Dataset):
             'without boxes: allow_negative_crop=True in RandomCrop, keep_empty=False in '
             'FilterAnnotations.'
         )
-
-
-def _add_pixel_digest(data: Any) -> None:
-    """Lets the trunk's cache know the image; here, because loading may take place elsewhere."""
-    if not isinstance(data, dict):
-        return
-    inputs, sample = data.get('inputs'), data.get('data_samples')
-    if isinstance(inputs, Tensor) and hasattr(sample, 'set_metainfo'):
-        sample.set_metainfo({PIXELS: content_digest(inputs)})
 
 
 def _leaves(transform: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmforget.digests import PIXELS
+from mmforget.digests import PIXELS, image_digest
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
 from mmforget.taps import Stream, Tap
@@ -97,12 +97,16 @@ class ForgettingStep(nn.Module):
     def _preprocessed(self, data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """What MMDetection's preprocessor makes of one stream's batch."""
         preprocessor = self.detector.data_preprocessor
+        # Others may draw at random: pixels before them say little of those after.
         plain = type(preprocessor) is DetDataPreprocessor and not preprocessor.batch_augments
-        if not plain:  # It may draw at random: pixels before it say little of those after it.
-            for sample in data['data_samples']:
-                sample.pop(PIXELS, None)
+        known = plain and self.tap.cache is not None
+        pixels = [image_digest(image) for image in data['inputs']] if known else []
         inputs = {key: data[key] for key in ('inputs', 'data_samples')}
-        return preprocessor(inputs, training=True)
+        processed = preprocessor(inputs, training=True)
+        if known:
+            for sample, digest in zip(processed['data_samples'], pixels, strict=True):
+                sample.set_metainfo({PIXELS: digest})
+        return processed
 
     def _forward(self, data: Mapping[str, dict[str, Any]]) -> dict[str, StreamOutput]:
         """One forward for some of the streams."""

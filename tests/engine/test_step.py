@@ -12,7 +12,7 @@ from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.gs_lora import GSLoRA
 from mmforget.structures import ForgettingTask
-from mmforget.taps import Stream, StreamOptions, build_tap, matching
+from mmforget.taps import Stream, StreamOptions, TrunkCache, build_tap, matching
 from mmforget.testing import tiny_detector
 from mmforget.trainable import GroupSparseLoRA
 
@@ -23,7 +23,7 @@ TASK = ForgettingTask(0, ('bag',), ('dress',), ())
 def make_step(build_tiny):
     """A step on a detector without dropout; ``changes`` are those of the model config."""
 
-    def make(auxiliary=False, targets='ffn', **changes):
+    def make(auxiliary=False, targets='ffn', cache=None, **changes):
         model = build_tiny({**tiny_detector(dropout=0.0), **changes})
         trainable = GroupSparseLoRA(rank=2, targets=targets)
         trainable.inject(model, TASK, seed=0)
@@ -31,7 +31,7 @@ def make_step(build_tiny):
             for parameter in trainable.parameters():
                 parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
         method = GSLoRA(forget_weight=0.5, auxiliary=auxiliary)
-        return ForgettingStep(model, build_tap(model), method, trainable).train()
+        return ForgettingStep(model, build_tap(model, cache), method, trainable).train()
 
     return make
 
@@ -140,6 +140,30 @@ def test_one_matching_per_image_and_used_layer(make_step, tiny_batch, monkeypatc
     assert len(matchings) == 5 * layers
     assert len(class_losses) == 2 * layers  # One per stream.
     assert any('d0' in name for name in losses) == auxiliary
+
+
+@pytest.mark.parametrize('in_place', [True, False])
+def test_pixels_changed_on_the_way_are_other_images(make_step, tiny_batch, monkeypatch, in_place):
+    """A hook may change a loaded batch before the step gets it."""
+    decoder = [r'decoder\.layers\.1\.ffn.*']
+    step = make_step(targets=decoder, cache=TrunkCache(2**24))
+    passes = counted(monkeypatch, step.detector.backbone, 'forward')
+    batch = {FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}
+    first = step(copy.copy(batch), 0)
+    seen = len(passes)
+    assert step(copy.copy(batch), 0)['loss_retain_cls'] == first['loss_retain_cls']
+    assert len(passes) == seen
+    images = batch[RETAIN]['inputs']
+    if in_place:
+        images[1][:, :8, :8] = 255
+    else:
+        images[1] = images[1].flip(-1)
+    changed = step(copy.copy(batch), 0)
+    assert len(passes) == seen + 1
+    fresh = make_step(targets=decoder)(batch, 0)
+    assert changed['loss_retain_cls'] != first['loss_retain_cls']
+    expected = pytest.approx(fresh['loss_retain_cls'].item(), rel=1e-5)
+    assert changed['loss_retain_cls'].item() == expected
 
 
 def test_a_run_on_images_of_many_shapes(make_runner, tmp_path):
