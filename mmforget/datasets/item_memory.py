@@ -1,6 +1,7 @@
 """Remembers what the pipeline made of an image, so that it is read and decoded once."""
 
 import copy
+import pickle
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any
@@ -15,7 +16,7 @@ class ItemMemory:
     Pays where the same item comes again: with ``augmentations`` in the sampling.
 
     Args:
-        max_bytes: Upper bound of the pixels that are kept.
+        max_bytes: Upper bound of what is kept, pixels and annotations.
 
     Attributes:
         bytes: Kept now.
@@ -38,14 +39,22 @@ class ItemMemory:
 
     def put(self, key: Hashable, item: dict[str, Any]) -> None:
         """Keeps a copy of an item, its pixels shared, if it fits."""
-        pixels = [leaf for leaf in tree_leaves(item['inputs']) if isinstance(leaf, Tensor)]
-        size = sum(tensor.numel() * tensor.element_size() for tensor in pixels)
-        if size > self.max_bytes or key in self._items:
+        if key in self._items:
+            return
+        size = _size(item)
+        if size > self.max_bytes:
             return
         self._items[key] = size, _copied(item)
         self.bytes += size
         while self.bytes > self.max_bytes:
             self.bytes -= self._items.popitem(last=False)[1][0]
+
+
+def _size(item: dict[str, Any]) -> int:
+    pixels = [leaf for leaf in tree_leaves(item['inputs']) if isinstance(leaf, Tensor)]
+    # Masks may outweigh the pixels; as bytes, all annotations have a size.
+    others = pickle.dumps({name: value for name, value in item.items() if name != 'inputs'})
+    return sum(tensor.numel() * tensor.element_size() for tensor in pixels) + len(others)
 
 
 def _copied(item: dict[str, Any]) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class ContinualForgettingLoop(BaseLoop):
             By default the work dir.
         trunk_cache_dtype: ``'bfloat16'`` keeps half of each number's bits, and rounds in training
             and in evaluation alike.
-        image_cache_mb: Memory for the pixels of loaded images, in MB; 0 loads an image each time it
-            is seen. For streams with ``augmentations``, without loading processes.
+        image_cache_mb: Memory for loaded images, in MB; 0 loads an image each time it is seen. For
+            streams with ``augmentations``, without loading processes.
         num_cp: The lowest encoder layers that keep no activations but are computed again in the
             backward pass: less memory, more time. Only layers above the frozen trunk have any.
         compile: ``True`` or arguments of ``torch.compile``, for backbone, neck and the layers of

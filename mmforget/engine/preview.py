@@ -16,6 +16,7 @@ from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
 from mmforget.registry import LOOPS
 from mmforget.structures import ForgettingTask
+from mmforget.taps import build_tap
 
 
 @dataclass
@@ -50,8 +51,10 @@ class RunPreview:
         trial_batches: Batches per task that go into choosing the groups, if all are tried.
         seconds_per_step: Of a step whose images the trunk knows already.
         trunk_seconds_per_image: What an image costs when the trunk sees it first.
+        trunk_images: Images that the trunk sees; those of several tasks or streams once.
         validation_images: Images of the validation set; 0 without one.
-        seconds_per_validation_image: Measured on one batch.
+        seconds_per_validation_image: Measured on one batch, when it is seen first.
+        seconds_per_known_image: The same when it is seen again, as after every task.
     """
 
     tasks: list[TaskPreview]
@@ -64,21 +67,23 @@ class RunPreview:
     trial_batches: int
     seconds_per_step: float
     trunk_seconds_per_image: float
+    trunk_images: int
     validation_images: int
     seconds_per_validation_image: float
+    seconds_per_known_image: float
 
     @property
     def training_seconds(self) -> float:
         """Of all tasks, with the choice of groups."""
         batches = (self.steps + self.trial_batches) * len(self.tasks)
-        images = sum(sum(task.images.values()) for task in self.tasks)
-        return batches * self.seconds_per_step + images * self.trunk_seconds_per_image
+        trunk = self.trunk_images * self.trunk_seconds_per_image
+        return batches * self.seconds_per_step + trunk
 
     @property
     def validation_seconds(self) -> float:
         """Of the loaded detector and after every task."""
-        passes = len(self.tasks) + 1
-        return passes * self.validation_images * self.seconds_per_validation_image
+        known = len(self.tasks) * self.seconds_per_known_image
+        return self.validation_images * (self.seconds_per_validation_image + known)
 
 
 @LOOPS.register_module()
@@ -104,7 +109,7 @@ class PreviewLoop(ContinualForgettingLoop):
         trials = len(groups) * (plan.steps + plan.held_out) + plan.held_out if plan else 0
         step = self._prepare_step(self._prepare_method(task), trainable)
         new, known, images = self._measure_steps(task, step)
-        validation_images, seconds_per_image = self._measure_validation()
+        validation_images, of_new, of_known = self._measure_validation()
         self.preview = RunPreview(
             tasks=[self._preview_task(task) for task in self.scenario.tasks],
             groups=groups,
@@ -116,10 +121,19 @@ class PreviewLoop(ContinualForgettingLoop):
             trial_batches=trials + ranking,
             seconds_per_step=known,
             trunk_seconds_per_image=max(new - known, 0.0) / images,
+            trunk_images=len(self._all_images()),
             validation_images=validation_images,
-            seconds_per_validation_image=seconds_per_image,
+            seconds_per_validation_image=of_new,
+            seconds_per_known_image=of_known,
         )
+        if self.trunk_cache is not None:
+            self.trunk_cache.close()
         return model
+
+    def _all_images(self) -> set[int]:
+        """What any stream of any task draws."""
+        streams = [(task, name) for task in self.scenario.tasks for name in (FORGET, RETAIN)]
+        return {image for task, name in streams for image in self._sample(task, name)}
 
     def _preview_task(self, task: ForgettingTask) -> TaskPreview:
         classes = {FORGET: task.classes, RETAIN: task.retained}
@@ -143,7 +157,7 @@ class PreviewLoop(ContinualForgettingLoop):
         new = _seconds(lambda: self._take_step(step, second, task, 1))
         known = _seconds(lambda: self._take_step(step, second, task, 1))
         # Without a memory for the trunk every step is like the one with new images.
-        known = min(new, known) if self._trunk_fits(task, images * len(batches)) else new
+        known = min(new, known) if self._trunk_fits(images * len(batches)) else new
         return new, known, images
 
     def _take_step(
@@ -155,40 +169,47 @@ class PreviewLoop(ContinualForgettingLoop):
         total, _ = self.runner.model.parse_losses(losses)
         self.runner.optim_wrapper.update_params(total)
 
-    def _trunk_fits(self, task: ForgettingTask, seen: int) -> bool:
-        """Whether what the trunk gives for all images of a task can be remembered.
+    def _trunk_fits(self, seen: int) -> bool:
+        """Whether what the trunk gives for all images can be remembered.
 
         Args:
-            task: The task.
             seen: Images that the cache has been asked for so far.
         """
         cache = self.trunk_cache
         if cache is None or not len(cache):
             return False
-        images = sum(len(self._sample(task, name)) for name in (FORGET, RETAIN))
         kept = (cache.bytes + cache.disk_bytes) / seen
-        return kept * images <= cache.max_bytes + cache.max_disk_bytes
+        return kept * len(self._all_images()) <= cache.max_bytes + cache.max_disk_bytes
 
-    def _measure_validation(self) -> tuple[int, float]:
-        """Images of the validation set, and seconds for one of them."""
+    def _measure_validation(self) -> tuple[int, float, float]:
+        """Images of the validation set, and seconds for one of them: new, and seen before."""
         if self.runner.val_loop is None:
-            return 0, 0.0
+            return 0, 0.0, 0.0
         loader = self.runner.val_loop.dataloader
         model = self.runner.model
-        batch = next(iter(loader))
+        batches = list(islice(loader, 2))
 
-        def infer() -> None:
+        def infer(batch: dict[str, Any]) -> None:
             with torch.no_grad():
                 model.val_step(batch)
 
         model.eval()
-        infer()
-        return len(loader.dataset), _seconds(infer) / len(batch['inputs'])
+        infer(batches[0])
+        with build_tap(model, self.trunk_cache).remembering():
+            new, known = (_seconds(lambda: infer(batches[-1])) for _ in range(2))
+        images = len(batches[-1]['inputs'])
+        return len(loader.dataset), new / images, known / images
 
 
 def _seconds(work: Callable[[], None]) -> float:
+    _wait()
     start = time.perf_counter()
     work()
+    _wait()
+    return time.perf_counter() - start
+
+
+def _wait() -> None:
+    """Until the GPU, where there is one, has done what it was told."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start

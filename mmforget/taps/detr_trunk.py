@@ -223,7 +223,8 @@ class DETRTrunk:
             return self._transform(batch, self._features(batch, everything, batch.priority))
         if cut == 'encoder':
             return self._decode(self._encoded(batch, everything, batch.priority))
-        decoded = as_batch(self._decoded(batch, cut), batch.inputs[0].device)
+        alike = len(set(batch.shapes)) == 1
+        decoded = as_batch(self._decoded(batch, cut), batch.inputs[0].device, alike)
         if self._without_memory(cut):
             encoded = {
                 name.removeprefix('encoded.'): decoded.pop(name)
@@ -315,7 +316,8 @@ class DETRTrunk:
             images = [batch.images[index] for index in new]
             entries = self.memory.entries('encoder', images, compute, priority, batch.together(new))
             batch.encoded.update(zip(images, entries, strict=True))
-        return as_batch([batch.encoded[batch.images[i]] for i in indices], device)
+        alike = len({batch.shapes[index] for index in indices}) == 1
+        return as_batch([batch.encoded[batch.images[i]] for i in indices], device, alike)
 
     def _missing_features(
         self, batch: _Batch, indices: Sequence[int]

@@ -9,27 +9,10 @@ from torch import Tensor
 from mmforget.digests import PIXELS, content_digest
 
 
-def digests(
-    images: Iterable[Tensor], shapes: Sequence[tuple[int, ...]] | None = None
-) -> list[bytes]:
-    """One digest per preprocessed image (3, H, W), the padded shape included.
-
-    Args:
-        images: The images, or a batch of them.
-        shapes: For each image the shape (height, width) without padding. Padding is zero, as
-            pixels may be, and what a transformer gives depends on where it begins.
-    """
-    images = list(images)
-    shapes = [()] * len(images) if shapes is None else shapes
-    return [
-        content_digest(image, f'{tuple(shape)}')
-        for image, shape in zip(images, shapes, strict=True)
-    ]
-
-
 def image_keys(images: Sequence[Tensor], samples: Sequence[Any]) -> list[bytes]:
-    """What each preprocessed image is known by.
+    """What each preprocessed image is known by: its pixels, and its shape with padding and without.
 
+    Padding is zero, as pixels may be, and what a transformer gives depends on where it begins.
     Where its sample tells of the pixels that it was made of, they need not be read again.
 
     Args:
@@ -39,11 +22,8 @@ def image_keys(images: Sequence[Tensor], samples: Sequence[Any]) -> list[bytes]:
     keys = []
     for image, sample in zip(images, samples, strict=True):
         pixels = sample.get(PIXELS)
-        shape = tuple(sample.img_shape)
-        if pixels is None:
-            keys += digests([image], [shape])
-        else:
-            keys.append(pixels + f'{tuple(image.shape)}{shape}'.encode())
+        shapes = f'{tuple(image.shape)}{tuple(sample.img_shape)}'
+        keys.append((content_digest(image) if pixels is None else pixels) + shapes.encode())
     return keys
 
 

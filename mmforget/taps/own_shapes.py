@@ -47,7 +47,9 @@ def as_alone(sample: Any, shape: tuple[int, int]) -> Any:
     return alone
 
 
-def as_batch(entries: Sequence[Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+def as_batch(
+    entries: Sequence[Mapping[str, Tensor]], device: torch.device, alike: bool = False
+) -> dict[str, Tensor]:
     """Outputs of single images as a batch.
 
     Feature maps and tokens of images of several shapes are padded with zeros and masked. A mask
@@ -56,12 +58,13 @@ def as_batch(entries: Sequence[Mapping[str, Tensor]], device: torch.device) -> d
     Args:
         entries: For each image its outputs, each (1, ...).
         device: Where the batch is wanted.
+        alike: The images are known to have one shape, so that a GPU need not be asked for it.
 
     Returns:
         The outputs by name, each (B, ...).
     """
     entries = [{name: value.to(device) for name, value in entry.items()} for entry in entries]
-    if len({_grid(entry) for entry in entries}) > 1:
+    if not alike and len({_grid(entry) for entry in entries}) > 1:
         entries = _same_grid(entries)
     batch = {}
     for name in dict.fromkeys(name for entry in entries for name in entry):

@@ -144,7 +144,8 @@ def test_a_plan_says_what_would_happen_and_leaves_nothing(ready, tmp_path):
     assert preview.trial_batches == 4 * (8 + 2) + 2
     assert preview.validation_images == 4
     assert preview.training_seconds > 2 * 12 * preview.seconds_per_step > 0
-    assert preview.validation_seconds == pytest.approx(3 * 4 * preview.seconds_per_validation_image)
+    per_image = preview.seconds_per_validation_image + 2 * preview.seconds_per_known_image
+    assert preview.validation_seconds == pytest.approx(4 * per_image)
     text = str(plan)
     assert '| task_1 | bag, sneaker |' in text
     assert 'candidates, of which each task chooses' in text

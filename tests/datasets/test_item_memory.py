@@ -1,7 +1,9 @@
 """Items are kept within a bound, and no caller changes what another one gets."""
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
 from mmforget.datasets.item_memory import ItemMemory
@@ -16,20 +18,33 @@ def item(value):
 
 
 def test_the_bound_holds_and_the_oldest_leaves():
-    memory = ItemMemory(250)
+    memory = ItemMemory(10**6)
+    memory.put(0, item(0))
+    size = memory.bytes
+    memory = ItemMemory(5 * size // 2)
     for value in (1, 2):
         memory.put(value, item(value))
-    assert len(memory) == 2 and memory.bytes == 200
+    assert len(memory) == 2 and memory.bytes == 2 * size
     memory.get(1)
     memory.put(3, item(3))
-    assert memory.bytes == 200 and memory.get(2) is None
+    assert memory.bytes == 2 * size and memory.get(2) is None
     assert [int(memory.get(key)['inputs'][0]) for key in (1, 3)] == [1, 3]
-    memory.put(4, {**item(4), 'inputs': torch.zeros(300, dtype=torch.uint8)})
+    memory.put(4, {**item(4), 'inputs': torch.zeros(3 * size, dtype=torch.uint8)})
     assert memory.get(4) is None and len(memory) == 2
 
 
+def test_masks_count_too():
+    memory, plain, masked = ItemMemory(10**6), item(1), item(2)
+    memory.put(1, plain)
+    without = memory.bytes
+    masks = BitmapMasks(np.zeros((1, 40, 50), dtype=np.uint8), 40, 50)
+    masked['data_samples'].gt_instances.masks = masks
+    memory.put(2, masked)
+    assert memory.bytes - without > without + 40 * 50
+
+
 def test_what_is_done_to_an_item_is_not_remembered():
-    memory, first = ItemMemory(1000), item(1)
+    memory, first = ItemMemory(10**6), item(1)
     memory.put(0, first)
     first['data_samples'].gt_instances.labels += 1
     second = memory.get(0)

@@ -40,3 +40,13 @@ def test_images_are_those_of_the_run(preview, steps):
     for task in found.tasks:
         assert all(task.candidates[name] >= task.images[name] for name in task.images)
     assert found.validation_images == 4 and found.validation_seconds > 0
+    assert found.seconds_per_known_image > 0
+
+
+def test_an_image_of_two_tasks_is_new_to_the_trunk_once(preview):
+    """The replay buffer is the same for both tasks."""
+    retain = {'images': 8, 'recurring': True, 'augmentations': 1}
+    changes = {'train_cfg.trunk_cache_mb': 64, 'train_cfg.scenario.retain': retain}
+    found = preview(**NO_VALIDATION, **changes)
+    streams = sum(sum(task.images.values()) for task in found.tasks)
+    assert 8 <= found.trunk_images <= streams - 8

@@ -2,24 +2,39 @@
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from torch import nn
 
-from mmforget.taps.fingerprints import Fingerprints, digests
+from mmforget.digests import PIXELS
+from mmforget.taps.fingerprints import Fingerprints, image_keys
 
 
-def test_equal_pixels_give_equal_digests_whatever_the_batch():
+def keys(images, shape=(4, 5), pixels=None):
+    sample = DetDataSample(metainfo={'img_shape': shape, **({PIXELS: pixels} if pixels else {})})
+    return image_keys(images, [sample] * len(images))
+
+
+def test_equal_pixels_give_equal_keys_whatever_the_batch():
     images = torch.randn(3, 3, 4, 5)
-    whole = digests(images)
+    whole = keys(images)
     assert len(set(whole)) == 3
-    assert digests(images[1:2].clone()) == whole[1:2]
-    assert digests(images.flip(-1))[0] != whole[0]
+    assert keys(images[1:2].clone()) == whole[1:2]
+    assert keys(images.flip(-1))[0] != whole[0]
 
 
 def test_another_padding_is_another_image():
     image = torch.zeros(1, 3, 4, 6)
-    assert digests(image) != digests(torch.zeros(1, 3, 6, 4))
-    assert digests(image) != digests(torch.zeros(1, 3, 4, 8))
-    assert digests(image, [(4, 6)]) != digests(image, [(4, 5)])
+    assert keys(image) != keys(torch.zeros(1, 3, 6, 4))
+    assert keys(image) != keys(torch.zeros(1, 3, 4, 8))
+    assert keys(image, (4, 6)) != keys(image, (4, 5))
+
+
+def test_pixels_that_are_known_are_not_read_but_their_shapes_are():
+    image = torch.zeros(1, 3, 4, 6)
+    known = keys(image, pixels=b'known')
+    assert known == keys(torch.ones(1, 3, 4, 6), pixels=b'known') != keys(image, pixels=b'other')
+    assert known != keys(torch.zeros(1, 3, 4, 8), pixels=b'known')
+    assert known != keys(image, (4, 6), pixels=b'known')
 
 
 def weights(module):
