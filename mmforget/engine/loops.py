@@ -4,6 +4,7 @@ import copy
 import json
 import resource
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -38,6 +39,7 @@ from mmforget.engine.checks import check_budget, check_method, check_optimizer
 from mmforget.engine.compilation import compiled
 from mmforget.engine.finite import check_finite, check_weights, matching_explained, on_host
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
+from mmforget.engine.host_memory import keep_freed_memory
 from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
@@ -55,6 +57,8 @@ from mmforget.taps import build_tap
 from mmforget.trainable import TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
+# Batches that are loaded ahead, so that the trunk may see images of several at once.
+_LOOK_AHEAD = 8
 
 
 @LOOPS.register_module()
@@ -222,6 +226,8 @@ class ContinualForgettingLoop(BaseLoop):
     def run(self) -> nn.Module:
         """Runs all tasks that are not done yet."""
         detector = self.runner.model
+        if next(detector.parameters()).device.type == 'cpu':
+            keep_freed_memory()
         with compiled(detector, self.compile), checkpointed_encoder(detector, self.num_cp):
             return self._run()
 
@@ -375,8 +381,7 @@ class ContinualForgettingLoop(BaseLoop):
             self._live = None
         method, trainable = step.method, step.trainable
         runner.call_hook('before_forgetting_task', task=task)
-        batches = self._batches(task)
-        for batch in batches:
+        for batch in self._looking_ahead(step, self._batches(task)):
             if not trainable.parameters():
                 runner.logger.warning(
                     f'{task.name}: every group is dead after {self.task_step} steps, so nothing '
@@ -533,6 +538,20 @@ class ContinualForgettingLoop(BaseLoop):
             )
         for forget, retain in zip(*loaders, strict=True):
             yield {FORGET: forget, RETAIN: retain}
+
+    def _looking_ahead(
+        self, step: ForgettingStep, batches: Iterator[dict[str, dict[str, Any]]]
+    ) -> Iterator[dict[str, dict[str, Any]]]:
+        """The batches, the trunk being shown the images of several of them at once."""
+        if self.trunk_cache is None:
+            yield from batches
+            return
+        coming = deque(islice(batches, _LOOK_AHEAD))
+        while coming:
+            with self.runner.optim_wrapper.optim_context(step):
+                step.look_ahead(coming)
+            yield coming.popleft()
+            coming.extend(islice(batches, 1))
 
     def _checkpoint_due(self) -> bool:
         interval = self.checkpoint_interval

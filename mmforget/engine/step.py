@@ -1,7 +1,9 @@
 """The one module whose forward every gradient passes through."""
 
+import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmforget.digests import PIXELS, image_digest
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
-from mmforget.taps import Stream, Tap
+from mmforget.taps import SMALL_IMAGE, Stream, Tap, at_once
 from mmforget.trainable import TrainablePart
 
 _STREAMS = (FORGET, RETAIN)
@@ -94,15 +96,53 @@ class ForgettingStep(nn.Module):
             losses['loss_sparsity'] = penalty
         return losses
 
+    @torch.no_grad()
+    def look_ahead(self, batches: Sequence[Mapping[str, dict[str, Sequence[Any]]]]) -> None:
+        """Lets the trunk see the new images of the first batch, together with later ones.
+
+        Small images go through it several at once; what the first batch has left over would be
+        filled up with copies. Without a cache, nothing is done.
+
+        Args:
+            batches: The one that comes next, and some after it, as ``forward`` will get them.
+        """
+        if not self._knows_pixels():
+            return
+        size = at_once(sum(len(batches[0][name]['inputs']) for name in _STREAMS))
+        looked_at = self.tap.cache.looked_at
+        new: dict[bytes, tuple[Tensor, Any]] = {}
+        wanted = None
+        for batch in batches:
+            for image, sample in (pair for name in _STREAMS for pair in _items(batch[name])):
+                digest = image_digest(image)
+                if image.shape[-2:].numel() <= SMALL_IMAGE and digest not in looked_at:
+                    new[digest] = image, sample
+            if wanted is None:
+                wanted = math.ceil(len(new) / size) * size
+            if len(new) >= wanted:
+                break
+        if not new:
+            return
+        chosen = list(islice(new, wanted))
+        looked_at.update(chosen)
+        images, samples = zip(*(new[digest] for digest in chosen), strict=True)
+        self._still_trunk()
+        data = self._preprocessed({'inputs': list(images), 'data_samples': list(samples)})
+        self.tap.look_ahead(data['inputs'], data['data_samples'], size)
+
+    def _knows_pixels(self) -> bool:
+        """Whether pixels before the preprocessor tell what the cache holds of those after it."""
+        preprocessor = self.detector.data_preprocessor
+        # Others may draw at random.
+        plain = type(preprocessor) is DetDataPreprocessor and not preprocessor.batch_augments
+        return plain and self.tap.cache is not None
+
     def _preprocessed(self, data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """What MMDetection's preprocessor makes of one stream's batch."""
-        preprocessor = self.detector.data_preprocessor
-        # Others may draw at random: pixels before them say little of those after.
-        plain = type(preprocessor) is DetDataPreprocessor and not preprocessor.batch_augments
-        known = plain and self.tap.cache is not None
+        known = self._knows_pixels()
         pixels = [image_digest(image) for image in data['inputs']] if known else []
         inputs = {key: data[key] for key in ('inputs', 'data_samples')}
-        processed = preprocessor(inputs, training=True)
+        processed = self.detector.data_preprocessor(inputs, training=True)
         if known:
             for sample, digest in zip(processed['data_samples'], pixels, strict=True):
                 sample.set_metainfo({PIXELS: digest})
@@ -119,6 +159,11 @@ class ForgettingStep(nn.Module):
             streams[name] = Stream(place, self.method.stream_options(name))
             samples += own
         return self.tap.forward(inputs, samples, streams)
+
+
+def _items(data: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Tensor, Any]]:
+    """Images and samples of one stream's batch."""
+    return zip(data['inputs'], data['data_samples'], strict=True)
 
 
 def _one_batch(batches: Sequence[Tensor]) -> Tensor:

@@ -53,12 +53,16 @@ def group_gains(
     before = None
     for name in reversed(step.trainable.group_names):
         step.trainable.restart([name])
+        optimizer = build_optimizer()
         if before is None:  # A fresh group does nothing, so this is the same for all.
-            before = _objective(step, held_out)
+            with optimizer.optim_context(step):
+                for number in range(len(batches)):
+                    step.look_ahead(batches[number:])
+            before = _objective(step, optimizer, held_out)
         gains[name] = -math.inf
         with suppress(FloatingPointError):  # It broke the predictions, which cannot be matched.
-            if _train(step, build_optimizer(), train, plan.lr_factor, seed, task):
-                gain = before - _objective(step, held_out)
+            if _train(step, optimizer, train, plan.lr_factor, seed, task):
+                gain = before - _objective(step, optimizer, held_out)
                 gains[name] = gain if math.isfinite(gain) else -math.inf
         if step.trainable.trials_suffice(gains):
             break
@@ -96,12 +100,14 @@ def _train(
 
 
 @torch.no_grad()
-def _objective(step: ForgettingStep, batches: Sequence[Mapping[str, Any]]) -> float:
+def _objective(
+    step: ForgettingStep, optimizer: OptimWrapper, batches: Sequence[Mapping[str, Any]]
+) -> float:
     """Mean over batches, without dropout: it would differ from group to group."""
     step.train()
     # The detector itself stays in training mode, in which it gives what its losses need.
     for child in step.detector.children():
         child.eval()
-    with matching_explained(step.detector, 'a trial', 0):
+    with optimizer.optim_context(step), matching_explained(step.detector, 'a trial', 0):
         totals = [step.detector.parse_losses(step(batch, 0))[0] for batch in batches]
     return float(torch.stack(totals).double().mean())

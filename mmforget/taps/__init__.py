@@ -2,10 +2,12 @@
 
 from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
 from mmforget.taps.detr import DeformableDETRTap, DETRTap
-from mmforget.taps.stages import Stage
+from mmforget.taps.detr_trunk import SMALL_IMAGE
+from mmforget.taps.stages import Stage, at_once
 from mmforget.taps.trunk_cache import TrunkCache
 
 __all__ = [
+    'SMALL_IMAGE',
     'DETRTap',
     'DeformableDETRTap',
     'Stage',
@@ -13,5 +15,6 @@ __all__ = [
     'StreamOptions',
     'Tap',
     'TrunkCache',
+    'at_once',
     'build_tap',
 ]

@@ -92,6 +92,15 @@ class Tap:
         """
         return nullcontext()
 
+    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any], size: int) -> None:
+        """Fills the cache with what the frozen stages give for images that will come.
+
+        Args:
+            inputs: Preprocessed images, (N, 3, H, W).
+            data_samples: One ``DetDataSample`` per image.
+            size: How many small images are computed together.
+        """
+
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
     ) -> dict[str, StreamOutput]:

@@ -134,6 +134,11 @@ class DETRTap(Tap):
     def remembering(self) -> AbstractContextManager[None]:
         return nullcontext() if self.cache is None else self._trunk.answering()
 
+    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any], size: int) -> None:
+        frozen = self.frozen_stages()
+        if frozen and self.cache is not None:
+            self._trunk.fill(inputs, data_samples, frozen[-1], size)
+
     def _head_parts_below(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """The parts of the head that a decoder's inputs depend on.
 

@@ -27,7 +27,7 @@ from mmforget.taps.own_shapes import (
     own_shapes,
 )
 from mmforget.taps.replaced import replaced
-from mmforget.taps.stages import Stage, StageMemory
+from mmforget.taps.stages import Stage, StageMemory, at_once
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
 # What the encoder hands on that holds for the whole batch, for it depends on its shape alone.
@@ -35,7 +35,7 @@ _SHARED = ('spatial_shapes', 'level_start_index')
 # Coordinates: rounding them would move boxes.
 _EXACT = ('valid_ratios', 'encoded.valid_ratios', *_SHARED, *(f'encoded.{n}' for n in _SHARED))
 # Up to this many pixels, images of one shape go through the trunk together.
-_SMALL = 256 * 256
+SMALL_IMAGE = 256 * 256
 _KNOWN_DECODERS = {
     decoder.forward
     for decoder in (
@@ -67,6 +67,7 @@ class _Batch:
         images: Their digests.
         priority: How dear what is needed is to the cache.
         keep_features: Features are kept although what lies above them is.
+        size: How many small images are computed together.
         encoded: What the encoder gave for each image that was asked for so far.
     """
 
@@ -76,6 +77,7 @@ class _Batch:
     images: Sequence[bytes]
     priority: Priority
     keep_features: bool
+    size: int
     encoded: dict[bytes, dict[str, Tensor]] = field(default_factory=dict)
 
     def together(self, indices: Sequence[int]) -> list[Hashable]:
@@ -84,7 +86,7 @@ class _Batch:
             (shape, tuple(self.samples[index].img_shape) == shape) if small else None
             for index in indices
             for shape in [self.shapes[index]]
-            for small in [shape[0] * shape[1] <= _SMALL]
+            for small in [shape[0] * shape[1] <= SMALL_IMAGE]
         ]
 
 
@@ -161,6 +163,24 @@ class DETRTrunk:
         batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
         return self._head_inputs(batch, frozen)
 
+    def fill(self, inputs: Tensor, samples: Sequence[Any], cut: str, size: int) -> None:
+        """Remembers what will be asked for these images.
+
+        Args:
+            inputs: Preprocessed images, (N, 3, H, W).
+            samples: One ``DetDataSample`` per image.
+            cut: The last of the frozen stages.
+            size: How many small images are computed together.
+        """
+        shapes = own_shapes(inputs, samples)
+        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False, size)
+        if cut == 'features':
+            self._features(batch, range(len(samples)), batch.priority)
+        elif cut == 'encoder':
+            self._encoded(batch, range(len(samples)), batch.priority)
+        else:
+            self._decoded(batch, cut)
+
     @contextmanager
     def answering(self) -> Iterator[None]:
         """While open, the detector's own forward asks the cache, for evaluation.
@@ -211,10 +231,12 @@ class DETRTrunk:
         samples: Sequence[Any],
         priority: Priority,
         keep_features: bool,
+        size: int | None = None,
     ) -> _Batch:
         images = cropped(inputs, shapes)
         keys = image_keys(images, samples)
-        return _Batch(images, shapes, samples, keys, priority, keep_features)
+        size = size or at_once(len(images))
+        return _Batch(images, shapes, samples, keys, priority, keep_features, size)
 
     def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:
         everything = range(len(batch.images))
@@ -278,6 +300,7 @@ class DETRTrunk:
             compute,
             priority,
             batch.together(indices),
+            batch.size,
         )
 
     def _encoded(
@@ -314,7 +337,9 @@ class DETRTrunk:
 
         if new:
             images = [batch.images[index] for index in new]
-            entries = self.memory.entries('encoder', images, compute, priority, batch.together(new))
+            entries = self.memory.entries(
+                'encoder', images, compute, priority, batch.together(new), batch.size
+            )
             batch.encoded.update(zip(images, entries, strict=True))
         alike = len({batch.shapes[index] for index in indices}) == 1
         return as_batch([batch.encoded[batch.images[i]] for i in indices], device, alike)
@@ -353,7 +378,7 @@ class DETRTrunk:
             return outputs
 
         together = batch.together(range(len(batch.images)))
-        return self.memory.entries(cut, batch.images, compute, batch.priority, together)
+        return self.memory.entries(cut, batch.images, compute, batch.priority, together, batch.size)
 
     def _decoder_inputs(self, encoded: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict]:
         """Arguments of ``forward_decoder``, and what the head gets besides."""

@@ -11,8 +11,8 @@ from mmforget.adapters.injection import structure_version
 from mmforget.taps.fingerprints import Fingerprints
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
-# A single small image leaves half of a CPU's threads idle.
-_AT_ONCE = 4
+# A single small image leaves half of a CPU's threads idle; more than 8 leave its caches.
+_AT_ONCE = (8, 4)
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,13 @@ class StageMemory:
         compute: Callable[[list[int]], Mapping[str, Tensor]],
         priority: Priority | None,
         together: Sequence[Hashable] = (),
+        size: int = 1,
     ) -> list[dict[str, Tensor]]:
         """A stage's outputs for each image of a batch, equal images computed once.
 
         Always one image alone or always the same number together, filled up with the last one,
         because float results depend on the batch's size: what an image gives must not depend on
-        how many others were asked for with it, or a resumed run would differ.
+        how many others are not known yet, or a resumed run would differ.
 
         Args:
             stage: Name of the stage.
@@ -138,6 +139,7 @@ class StageMemory:
             priority: How dear they are to the cache; ``None`` does not keep what is computed.
             together: For each image what those have in common that may be computed together;
                 ``None`` is computed alone. By default each is.
+            size: How many are computed together.
 
         Returns:
             For each image its outputs by name, each (1, ...).
@@ -147,7 +149,7 @@ class StageMemory:
         cache = self.cache
         found = {i: None if cache is None else cache.get(key, i) for i in images}
         missing = [images.index(image) for image, known in found.items() if known is None]
-        for indices in _batches(missing, together):
+        for indices in _batches(missing, together, size):
             with torch.no_grad():
                 computed = compute(indices)
             for place, index in enumerate(dict.fromkeys(indices)):
@@ -163,8 +165,15 @@ class StageMemory:
         return [found[i] if cache is None else cache.restored(found[i]) for i in images]
 
 
-def _batches(indices: Sequence[int], together: Sequence[Hashable]) -> Iterator[list[int]]:
-    """Indices that are computed at once: alone, or ``_AT_ONCE`` that have something in common."""
+def at_once(images: int) -> int:
+    """How many small images are computed together where a batch has so many."""
+    return next((size for size in _AT_ONCE if images >= size), 1)
+
+
+def _batches(
+    indices: Sequence[int], together: Sequence[Hashable], size: int
+) -> Iterator[list[int]]:
+    """Indices that are computed at once: alone, or ``size`` that have something in common."""
     groups: dict[Hashable, list[int]] = {}
     for index in indices:
         common = together[index] if together else None
@@ -173,9 +182,9 @@ def _batches(indices: Sequence[int], together: Sequence[Hashable]) -> Iterator[l
         else:
             groups.setdefault(common, []).append(index)
     for group in groups.values():
-        for start in range(0, len(group), _AT_ONCE):
-            part = group[start : start + _AT_ONCE]
-            yield part + part[-1:] * (_AT_ONCE - len(part))
+        for start in range(0, len(group), size):
+            part = group[start : start + size]
+            yield part + part[-1:] * (size - len(part))
 
 
 def _key(stage: str) -> str:

@@ -60,6 +60,7 @@ class TrunkCache:
     Attributes:
         bytes: Kept in memory now.
         disk_bytes: Kept in files now.
+        looked_at: Digests of images before preprocessing that were looked at ahead of their batch.
 
     Raises:
         ValueError: A bound or the dtype is not one of those expected.
@@ -88,6 +89,7 @@ class TrunkCache:
         self.max_disk_bytes = max_disk_bytes
         self.bytes = 0
         self.disk_bytes = 0
+        self.looked_at: set[bytes] = set()
         self._parent = None if folder is None else Path(folder)
         self._alone = alone
         self._folder: tempfile.TemporaryDirectory | None = None

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 
 from mmforget.datasets.item_memory import ItemMemory
@@ -40,7 +40,13 @@ def test_masks_count_too():
     masks = BitmapMasks(np.zeros((1, 40, 50), dtype=np.uint8), 40, 50)
     masked['data_samples'].gt_instances.masks = masks
     memory.put(2, masked)
-    assert memory.bytes - without > without + 40 * 50
+    assert memory.bytes == 2 * without + 40 * 50
+    polygons = PolygonMasks([[np.zeros(8)], [np.zeros(6), np.zeros(10)]], 40, 50)
+    masked = item(3)
+    masked['data_samples'].gt_instances = InstanceData(masks=polygons)
+    before = memory.bytes
+    memory.put(3, masked)
+    assert memory.bytes == before + 100 + 8 * 24
 
 
 def test_what_is_done_to_an_item_is_not_remembered():

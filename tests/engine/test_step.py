@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from torch import nn
 
+from mmforget.engine import step as step_module
 from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.gs_lora import GSLoRA
@@ -164,6 +166,53 @@ def test_pixels_changed_on_the_way_are_other_images(make_step, tiny_batch, monke
     assert changed['loss_retain_cls'] != first['loss_retain_cls']
     expected = pytest.approx(fresh['loss_retain_cls'].item(), rel=1e-5)
     assert changed['loss_retain_cls'].item() == expected
+
+
+def part(batch, images):
+    return {key: [values[i] for i in images] for key, values in batch.items()}
+
+
+@pytest.fixture
+def coming(tiny_batch):
+    """Five batches of four images; each but the first has one new image."""
+    images = tiny_batch(8)
+    return [
+        {FORGET: part(images, [0, 1]), RETAIN: part(images, [2, new])} for new in (3, 4, 5, 6, 7)
+    ]
+
+
+@pytest.mark.parametrize('targets', ['ffn', [r'.*layers\.1\.ffn.*'], [r'decoder.*ffn.*']])
+def test_looking_ahead_saves_passes_and_changes_nothing(make_step, coming, monkeypatch, targets):
+    """Batch by batch each of four new images is computed with three copies of itself."""
+    losses, passes = [], []
+    for looks in (False, True):
+        step = make_step(targets=targets, cache=TrunkCache(2**24))
+        calls = counted(monkeypatch, step.detector.backbone, 'forward')
+        found = []
+        for number, batch in enumerate(coming):
+            if looks:
+                step.look_ahead(coming[number:])
+            found.append(float(step(copy.copy(batch), 0)['loss_retain_cls']))
+        losses.append(found)
+        passes.append(len(calls))
+    assert passes == [5, 2]
+    assert losses[0] == losses[1]
+
+
+def test_when_there_is_nothing_to_look_ahead_for(make_step, coming, monkeypatch):
+    """No cache; images that go alone; a preprocessor that may draw."""
+    without = make_step()
+    large = make_step(cache=TrunkCache(2**24))
+    drawing = make_step(cache=TrunkCache(2**24))
+    monkeypatch.setattr(
+        drawing.detector.data_preprocessor, 'batch_augments', nn.ModuleList([nn.Identity()])
+    )
+    for step in (without, drawing, large):
+        if step is large:
+            monkeypatch.setattr(step_module, 'SMALL_IMAGE', 16)
+        calls = counted(monkeypatch, step.detector.backbone, 'forward')
+        step.look_ahead(coming)
+        assert not calls
 
 
 def test_a_run_on_images_of_many_shapes(make_runner, tmp_path):

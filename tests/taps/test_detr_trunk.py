@@ -156,14 +156,22 @@ def test_what_an_image_gives_does_not_depend_on_its_company(family, preprocess):
     train_only(family, UPPER)
     inputs, samples = preprocess(family)
     data = inputs, samples
-    whole, single = TrunkCache(10**9), TrunkCache(10**9)
+    whole, other = TrunkCache(10**9), TrunkCache(10**9)
     wanted = run(family, whole, data)
-    for index in (2, 0, 3, 1):
-        one = inputs[index : index + 1], [samples[index]]
-        run(family, single, one, [slice(0, 1), slice(0, 1)])
+    for order in ([2, 0, 2, 0], [3, 0, 2, 2], [1, 3, 1, 0]):
+        run(family, other, (inputs[order], [samples[index] for index in order]))
     with counting(family) as calls:
-        assert_equal(run(family, single, data), wanted)
+        assert_equal(run(family, other, data), wanted)
     assert 'encoder' not in calls
+
+
+def test_few_images_are_not_filled_up(family, preprocess):
+    """Three are computed one by one, not as four."""
+    train_only(family, UPPER)
+    inputs, samples = preprocess(family)
+    with counting(family) as calls:
+        run(family, TrunkCache(10**9), (inputs[:3], samples[:3]), [slice(0, 1), slice(1, 3)])
+    assert calls['encoder'] == 3
 
 
 def test_with_the_last_network_alone_the_memory_is_not_kept_at_hand(build_tiny, preprocess):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmforget.taps.stages import Stage, StageMemory
+from mmforget.taps.stages import Stage, StageMemory, at_once
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
 
@@ -26,7 +26,7 @@ def detector():
     return Detector().eval()
 
 
-def remembered(detector, cache, images, inputs, stage='lower', together=(), **options):
+def remembered(detector, cache, images, inputs, stage='lower', together=(), size=1, **options):
     """The stage's outputs, and which indices were computed together."""
     asked = []
 
@@ -35,7 +35,7 @@ def remembered(detector, cache, images, inputs, stage='lower', together=(), **op
         return {'out': detector.lower(inputs[indices])}
 
     memory = StageMemory(cache, detector.stages, **options)
-    entries = memory.entries(stage, images, compute, Priority.TRAINING, together)
+    entries = memory.entries(stage, images, compute, Priority.TRAINING, together, size)
     return [entry['out'] for entry in entries], asked
 
 
@@ -57,8 +57,13 @@ def test_together_means_always_as_many(detector):
     images = [bytes([number]) for number in range(8)]
     inputs = torch.randn(8, 3, 4, 4)
     together = ['small', 'wide', None, 'small', 'small', 'wide', 'small', 'small']
-    _, asked = remembered(detector, TrunkCache(10000), images, inputs, together=together)
+    shared = {'together': together, 'size': 4}
+    _, asked = remembered(detector, TrunkCache(10000), images, inputs, **shared)
     assert sorted(asked) == [[0, 3, 4, 6], [1, 5, 5, 5], [2], [7, 7, 7, 7]]
+
+
+def test_a_batch_that_is_too_small_is_not_filled_up():
+    assert [at_once(images) for images in (1, 3, 4, 7, 8, 32)] == [1, 1, 4, 4, 8, 8]
 
 
 def test_without_a_cache_nothing_is_kept(detector):

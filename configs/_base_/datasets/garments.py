@@ -33,7 +33,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=25,
+    batch_size=24,
     num_workers=1,
     persistent_workers=True,
     drop_last=False,
@@ -47,7 +47,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=25,
+    batch_size=24,
     num_workers=1,
     persistent_workers=True,
     drop_last=False,
