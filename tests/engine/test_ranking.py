@@ -131,17 +131,14 @@ def test_evaluation_remembers_the_untouched_trunk(make_runner, tmp_path):
         calls = 0
 
         def before_val(self, runner):
-            if not hasattr(self, 'handle'):
-                self.handle = runner.model.encoder.layers[0].register_forward_hook(self.count)
+            encoder = runner.model.encoder.layers[0]
+            self.handle = encoder.register_forward_hook(self.count)
 
         def count(self, module, inputs, output):
             self.calls += len(output)
 
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            self.counting = self.calls
-
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            self.calls = self.counting
+        def after_val(self, runner):
+            self.handle.remove()
 
     overrides = {
         'custom_hooks': [
