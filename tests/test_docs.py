@@ -354,6 +354,12 @@ ELSEWHERE = {
     'python tools/analysis_tools/benchmark.py --page docs/benchmarks.md': BENCHMARK,
     'python tools/analysis_tools/benchmark.py --levels garments validation --keep --page '
     'docs/benchmarks.md': BENCHMARK,
+    # It needs what the demo leaves.
+    'python tools/attack.py configs/garments/deformable-detr_mobilenetv2_3k_garments.py '
+    'work_dirs/demo/gs-lora/task_1.pth --attack relearn --classes bag sneaker': (
+        'tests/attacks/test_relearn.py',
+        "'--attack', 'relearn'",
+    ),
     # It compiles for a quarter of an hour.
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir '
     'mmcv==2.1.0': ('tools/setup_environment.sh', '--no-build-isolation'),

@@ -18,8 +18,7 @@ _UNMATCHABLE = ('invalid numeric entries', 'cost matrix is infeasible')
 def on_host(log_vars: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A step's losses as scalars in the host's memory, in one transfer.
 
-    It is the step's one wait for the device; whoever looks at the losses after it, check or log,
-    waits no more.
+    Whoever looks at the losses after it, check or log, does not wait for the device once more.
 
     Args:
         log_vars: Name -> scalar.

@@ -1,6 +1,10 @@
 """The attack trains what it says and nothing else, and finds what is merely silenced."""
 
 import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ from mmengine.config import Config
 from mmforget.attacks import Relearn
 from mmforget.attacks.relearn import RelearnPoint
 from mmforget.testing import tiny_config
+
+SCRIPT = Path(__file__).resolve().parents[2] / 'tools' / 'attack.py'
 
 
 @pytest.fixture
@@ -46,3 +52,26 @@ def test_points_are_those_asked_for_and_repeat(tiny, tiny_base):
     assert [point.steps for point in points] == [0, 1, 3]
     assert all(isinstance(point, RelearnPoint) for point in points)
     assert attack.run(tiny, tiny_base, ['bag']) == points
+
+
+def test_the_command(tiny, tiny_base, tmp_path):
+    tiny.dump(tmp_path / 'tiny.py')
+    arguments = [str(tmp_path / 'tiny.py'), str(tiny_base), '--attack', 'relearn']
+    options = ['--images', '2', '--steps', '0', '1', '--json', str(tmp_path / 'points.json')]
+
+    def attack(*classes):
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), *arguments, '--classes', *classes, *options],
+            capture_output=True,
+            text=True,
+        )
+
+    found = attack('bag', 'sneaker')
+    assert found.returncode == 0, found.stderr
+    content = json.loads((tmp_path / 'points.json').read_text())
+    assert [point['steps'] for point in content['points']] == [0, 1]
+    assert content['attack']['images'] == 2
+    assert '| steps of relearning | AP_f' in found.stdout
+    refused = attack('hat')
+    assert refused.returncode == 2
+    assert "'hat'" in refused.stderr and 'Traceback' not in refused.stderr
