@@ -7,7 +7,7 @@ from torch import Tensor
 
 # Metainfo key of a sample: digest of the image as the pipeline made it, before preprocessing.
 PIXELS = 'pixel_digest'
-# Attribute of a tensor: its digest, and its version then.
+# Attribute of a tensor: which tensor it was, its version and memory then, and its digest.
 _KNOWN = '_mmforget_digest'
 
 
@@ -30,12 +30,15 @@ def image_digest(image: Tensor) -> bytes:
     """The digest of an image, read again only if it was written to.
 
     Args:
-        image: As the pipeline made it. Writes through NumPy's view of its memory go unnoticed.
+        image: As the pipeline made it. Writes that do not pass through it go unnoticed: through
+            ``image.data``, NumPy's view, or another tensor made of its memory.
     """
     if image.is_inference():  # Such tensors have no version.
         return content_digest(image)
+    # A copy takes the attribute along.
+    state = (id(image), image._version, image.data_ptr())
     known = getattr(image, _KNOWN, None)
-    if known is None or known[0] != image._version:
-        known = image._version, content_digest(image)
+    if known is None or known[0] != state:
+        known = state, content_digest(image)
         setattr(image, _KNOWN, known)
     return known[1]

@@ -1,5 +1,7 @@
 """Digests of images are remembered as long as nobody writes to them."""
 
+import copy
+
 import pytest
 import torch
 
@@ -30,6 +32,19 @@ def test_an_image_is_read_once_and_again_when_it_was_written_to(reads):
     assert changed == content_digest(image) != first
     assert image_digest(image.clone()) == changed
     assert len(reads) == 3
+
+
+@pytest.mark.parametrize('copied', [copy.copy, copy.deepcopy])
+def test_a_copy_is_read_by_itself(copied):
+    """Copies take attributes along, and begin with a version of their own."""
+    image = torch.zeros(3, 2, 2)
+    for _ in range(2):
+        image += 1
+    image_digest(image)
+    other = copied(image)
+    for value in (5, 6):
+        other[0] = value
+        assert image_digest(other) == content_digest(other)
 
 
 def test_a_tensor_of_inference_mode_is_read_each_time(reads):

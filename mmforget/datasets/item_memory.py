@@ -6,8 +6,14 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+from mmdet.structures.bbox import BaseBoxes
+from mmdet.structures.mask.structures import BaseInstanceMasks
 from mmengine.structures import BaseDataElement
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+# Bytes, versions of the pixels, and the item itself.
+_Kept = tuple[int, list[int], dict[str, Any]]
 
 
 class ItemMemory:
@@ -25,17 +31,25 @@ class ItemMemory:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
-        self._items: OrderedDict[Hashable, tuple[int, dict[str, Any]]] = OrderedDict()
+        self._items: OrderedDict[Hashable, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def get(self, key: Hashable) -> dict[str, Any] | None:
-        """A copy of an item, its pixels shared: annotations are changed on their way."""
+        """A copy of an item, its pixels shared: annotations are changed on their way.
+
+        ``None`` where it is not kept, or where its pixels were written to since.
+        """
         if key not in self._items:
             return None
+        size, versions, item = self._items[key]
+        if versions != _versions(item):
+            self.bytes -= size
+            del self._items[key]
+            return None
         self._items.move_to_end(key)
-        return _copied(self._items[key][1])
+        return _copied(item)
 
     def put(self, key: Hashable, item: dict[str, Any]) -> None:
         """Keeps a copy of an item, its pixels shared, if it fits."""
@@ -44,7 +58,7 @@ class ItemMemory:
         size = _size(item)
         if size > self.max_bytes:
             return
-        self._items[key] = size, _copied(item)
+        self._items[key] = size, _versions(item), _copied(item)
         self.bytes += size
         while self.bytes > self.max_bytes:
             self.bytes -= self._items.popitem(last=False)[1][0]
@@ -60,7 +74,17 @@ def _size(value: Any) -> int:
         return sum(map(_size, value.values()))
     if isinstance(value, list | tuple):
         return sum(map(_size, value))
-    return sum(map(_size, vars(value).values())) if hasattr(value, '__dict__') else 0
+    if isinstance(value, BaseBoxes):
+        return value.tensor.nbytes
+    if isinstance(value, BaseInstanceMasks):
+        return sum(map(_size, vars(value).values()))
+    return 0
+
+
+def _versions(item: dict[str, Any]) -> list[int]:
+    """How often the tensors of an item's pixels were written to."""
+    leaves = tree_leaves(item['inputs'])
+    return [leaf._version for leaf in leaves if isinstance(leaf, Tensor)]
 
 
 def _copied(item: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import platform
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_LARGEST = 2**30
+# Before glibc 2.35 a threshold for blocks of their own could be 32 MB at most.
+_LARGEST, _LARGEST_BEFORE = 2**30, 2**25
 
 
 def keep_freed_memory() -> bool:
@@ -23,8 +24,10 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != 'glibc' or any(map(_is_about_malloc, os.environ)):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {_TRIM_THRESHOLD: _LARGEST, _TOP_PAD: 2**26, _MMAP_THRESHOLD: _LARGEST}
-    return all([mallopt(name, value) for name, value in settings.items()])
+    # First, for the others end glibc's own adapting of this threshold.
+    if not any(mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_BEFORE)):
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, _LARGEST) and mallopt(_TOP_PAD, 2**26))
 
 
 def _is_about_malloc(name: str) -> bool:

@@ -18,7 +18,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import LogProcessor, Runner
 from mmengine.runner.base_loop import BaseLoop
-from torch import nn
+from torch import Tensor, nn
 
 from mmforget.adapters import concatenate, load_adapters, save_adapters
 from mmforget.datasets.annotation_checks import check_categories, checked_boxes, checked_filter
@@ -53,7 +53,7 @@ from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
-from mmforget.taps import build_tap
+from mmforget.taps import SMALL_IMAGE, at_once, build_tap
 from mmforget.trainable import TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
@@ -193,6 +193,8 @@ class ContinualForgettingLoop(BaseLoop):
         streams = [self._stream(t, name) for t in self.scenario.tasks for name in _STREAMS]
         images = {int(image) for stream in streams for image in stream.image_indices}
         check_stream_images(self.dataloader.dataset, sorted(images))
+        if self.trunk_cache is not None:
+            self.trunk_cache.images_at_once = self._images_at_once()
         if not self.runner._resume and (found := other_run(work_dir, self._new_identity())):
             self.runner.logger.warning(
                 f'{work_dir} holds a {found}: it is overwritten. --resume would go on with it.'
@@ -359,7 +361,8 @@ class ContinualForgettingLoop(BaseLoop):
         if self.trunk_cache is None:
             self.runner.val_loop.run()
             return
-        with build_tap(self.runner.model, self.trunk_cache).remembering():
+        batch_size = self.runner.val_loop.dataloader.batch_size
+        with build_tap(self.runner.model, self.trunk_cache).remembering(batch_size):
             self.runner.val_loop.run()
 
     def _run_task(self, task: ForgettingTask, metric: ForgettingCocoMetric | None) -> None:
@@ -516,28 +519,49 @@ class ContinualForgettingLoop(BaseLoop):
             self.image_cache if self.samplings[stream].augmentations else None,
         )
 
+    def _batch_sampler(
+        self, task: ForgettingTask, stream: StreamDataset, name: str
+    ) -> StreamBatchSampler:
+        sampling = self.samplings[name]
+        return StreamBatchSampler(
+            len(stream),
+            sampling.batch_size or self.dataloader_config['batch_size'],
+            self.runner.seed,
+            task.index,
+            name,
+            start_step=self.task_step,
+            num_steps=self.max_steps,
+            augmentations=sampling.augmentations,
+            images=stream.image_indices,
+        )
+
     def _batches(self, task: ForgettingTask) -> Iterator[dict[str, dict[str, Any]]]:
         """Both streams side by side, from the step that is due to the task's last."""
         loaders = []
-        for stream in _STREAMS:
-            sampling = self.samplings[stream]
-            dataset = self._stream(task, stream)
-            sampler = StreamBatchSampler(
-                len(dataset),
-                sampling.batch_size or self.dataloader_config['batch_size'],
-                self.runner.seed,
-                task.index,
-                stream,
-                start_step=self.task_step,
-                num_steps=self.max_steps,
-                augmentations=sampling.augmentations,
-                images=dataset.image_indices,
-            )
+        for name in _STREAMS:
+            stream = self._stream(task, name)
+            sampler = self._batch_sampler(task, stream, name)
             loaders.append(
-                build_stream_loader(dataset, sampler, **_loader_options(self.dataloader_config))
+                build_stream_loader(stream, sampler, **_loader_options(self.dataloader_config))
             )
         for forget, retain in zip(*loaders, strict=True):
             yield {FORGET: forget, RETAIN: retain}
+
+    def _images_at_once(self) -> int:
+        """How many images the trunk takes at once: several if the first batch is small and uniform.
+
+        Of images of many shapes hardly two would go together.
+        """
+        task = self.scenario.tasks[0]
+        items = []
+        for name in _STREAMS:
+            stream = self._stream(task, name)
+            items += [stream[item] for item in self._batch_sampler(task, stream, name).batch(0)]
+        if not all(isinstance(item, dict) and isinstance(item['inputs'], Tensor) for item in items):
+            return 1
+        shapes = {tuple(item['inputs'].shape[-2:]) for item in items}
+        small = all(height * width <= SMALL_IMAGE for height, width in shapes)
+        return at_once(len(items)) if small and len(shapes) == 1 else 1
 
     def _looking_ahead(
         self, step: ForgettingStep, batches: Iterator[dict[str, dict[str, Any]]]
@@ -546,12 +570,18 @@ class ContinualForgettingLoop(BaseLoop):
         if self.trunk_cache is None:
             yield from batches
             return
-        coming = deque(islice(batches, _LOOK_AHEAD))
-        while coming:
+        coming: deque[dict[str, dict[str, Any]]] = deque()
+
+        def peeked() -> Iterator[dict[str, dict[str, Any]]]:
+            yield from tuple(coming)
+            for batch in islice(batches, _LOOK_AHEAD - len(coming)):
+                coming.append(batch)
+                yield batch
+
+        while coming or list(islice(peeked(), 1)):
             with self.runner.optim_wrapper.optim_context(step):
-                step.look_ahead(coming)
+                step.look_ahead(peeked())
             yield coming.popleft()
-            coming.extend(islice(batches, 1))
 
     def _checkpoint_due(self) -> bool:
         interval = self.checkpoint_interval

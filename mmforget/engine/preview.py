@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from mmforget.adapters import LoRALinear
+from mmforget.engine.host_memory import keep_freed_memory
 from mmforget.engine.loops import ContinualForgettingLoop
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
 from mmforget.registry import LOOPS
 from mmforget.structures import ForgettingTask
-from mmforget.taps import build_tap
+from mmforget.taps import TrunkCache, build_tap
 
 
 @dataclass
@@ -98,6 +99,8 @@ class PreviewLoop(ContinualForgettingLoop):
 
     def run(self) -> nn.Module:
         model = self.runner.model
+        if next(model.parameters()).device.type == 'cpu':
+            keep_freed_memory()
         task = self.scenario.tasks[0]
         parameters = sum(p.numel() for p in model.parameters())
         trainable = self.trainable_hook.build()
@@ -130,10 +133,17 @@ class PreviewLoop(ContinualForgettingLoop):
             self.trunk_cache.close()
         return model
 
-    def _all_images(self) -> set[int]:
-        """What any stream of any task draws."""
-        streams = [(task, name) for task in self.scenario.tasks for name in (FORGET, RETAIN)]
-        return {image for task, name in streams for image in self._sample(task, name)}
+    def _all_images(self) -> set[tuple]:
+        """What any stream of any task draws, variant by variant."""
+        found: set[tuple] = set()
+        for name in (FORGET, RETAIN):
+            variants = self.samplings[name].augmentations or 1
+            # A stream draws its variants for itself; a single one is taken for the image as it is.
+            stream = name if variants > 1 else ''
+            for task in self.scenario.tasks:
+                images = self._sample(task, name)
+                found |= {(stream, image, draw) for image in images for draw in range(variants)}
+        return found
 
     def _preview_task(self, task: ForgettingTask) -> TaskPreview:
         classes = {FORGET: task.classes, RETAIN: task.retained}
@@ -178,8 +188,9 @@ class PreviewLoop(ContinualForgettingLoop):
         cache = self.trunk_cache
         if cache is None or not len(cache):
             return False
-        kept = (cache.bytes + cache.disk_bytes) / seen
-        return kept * len(self._all_images()) <= cache.max_bytes + cache.max_disk_bytes
+        return (
+            _kept(cache) / seen * len(self._all_images()) <= cache.max_bytes + cache.max_disk_bytes
+        )
 
     def _measure_validation(self) -> tuple[int, float, float]:
         """Images of the validation set, and seconds for one of them: new, and seen before."""
@@ -195,10 +206,20 @@ class PreviewLoop(ContinualForgettingLoop):
 
         model.eval()
         infer(batches[0])
-        with build_tap(model, self.trunk_cache).remembering():
+        cache, images = self.trunk_cache, len(batches[-1]['inputs'])
+        with build_tap(model, cache).remembering(loader.batch_size):
+            if len(batches) > 1:  # It pays for reading the weights.
+                infer(batches[0])
+            before = _kept(cache)
             new, known = (_seconds(lambda: infer(batches[-1])) for _ in range(2))
-        images = len(batches[-1]['inputs'])
+            room = 0 if cache is None else cache.max_bytes + cache.max_disk_bytes - before
+            if (_kept(cache) - before) / images * len(loader.dataset) > room:
+                known = new
         return len(loader.dataset), new / images, known / images
+
+
+def _kept(cache: TrunkCache | None) -> int:
+    return 0 if cache is None else cache.bytes + cache.disk_bytes
 
 
 def _seconds(work: Callable[[], None]) -> float:

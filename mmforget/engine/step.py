@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,10 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmforget.digests import PIXELS, image_digest
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
-from mmforget.taps import SMALL_IMAGE, Stream, Tap, at_once
+from mmforget.taps import SMALL_IMAGE, Stream, Tap
 from mmforget.trainable import TrainablePart
 
 _STREAMS = (FORGET, RETAIN)
+# Where images are drawn anew each time there is no end to them.
+_MOST_LOOKED_AT = 2**20
 # Loggers that have told of streams padded to different sizes.
 _TOLD: weakref.WeakSet[MMLogger] = weakref.WeakSet()
 
@@ -46,6 +48,7 @@ class ForgettingStep(nn.Module):
         self.tap = tap
         self.method = method
         self.trainable = trainable
+        self._looks_ahead = True
 
     def train(self, mode: bool = True) -> 'ForgettingStep':
         """Training mode without waking what is frozen: BatchNorm statistics and the trunk."""
@@ -97,38 +100,49 @@ class ForgettingStep(nn.Module):
         return losses
 
     @torch.no_grad()
-    def look_ahead(self, batches: Sequence[Mapping[str, dict[str, Sequence[Any]]]]) -> None:
+    def look_ahead(self, batches: Iterable[Mapping[str, dict[str, Sequence[Any]]]]) -> None:
         """Lets the trunk see the new images of the first batch, together with later ones.
 
         Small images go through it several at once; what the first batch has left over would be
-        filled up with copies. Without a cache, nothing is done.
+        filled up with copies. Where nothing is gained, no batch is asked for.
 
         Args:
-            batches: The one that comes next, and some after it, as ``forward`` will get them.
+            batches: The one that comes next, and some after it, as ``forward`` will get them. No
+                more are taken than are needed.
         """
-        if not self._knows_pixels():
+        if not self._looks_ahead or not self._knows_pixels() or not self.tap.looks_ahead():
             return
-        size = at_once(sum(len(batches[0][name]['inputs']) for name in _STREAMS))
-        looked_at = self.tap.cache.looked_at
+        size = self.tap.cache.images_at_once
         new: dict[bytes, tuple[Tensor, Any]] = {}
         wanted = None
         for batch in batches:
             for image, sample in (pair for name in _STREAMS for pair in _items(batch[name])):
                 digest = image_digest(image)
-                if image.shape[-2:].numel() <= SMALL_IMAGE and digest not in looked_at:
+                if image.shape[-2:].numel() <= SMALL_IMAGE and not self._remembers(digest):
                     new[digest] = image, sample
             if wanted is None:
                 wanted = math.ceil(len(new) / size) * size
             if len(new) >= wanted:
                 break
-        if not new:
-            return
-        chosen = list(islice(new, wanted))
-        looked_at.update(chosen)
-        images, samples = zip(*(new[digest] for digest in chosen), strict=True)
+        if new:
+            self._show(dict(islice(new.items(), wanted)))
+
+    def _remembers(self, digest: bytes) -> bool:
+        key = self.tap.cache.looked_at.get(digest)
+        return key is not None and self.tap.remembers(key)
+
+    def _show(self, new: Mapping[bytes, tuple[Tensor, Any]]) -> None:
+        """Shows the trunk new images, given by their digests."""
         self._still_trunk()
-        data = self._preprocessed({'inputs': list(images), 'data_samples': list(samples)})
-        self.tap.look_ahead(data['inputs'], data['data_samples'], size)
+        images, samples = map(list, zip(*new.values(), strict=True))
+        data = self._preprocessed({'inputs': images, 'data_samples': samples})
+        keys = self.tap.look_ahead(data['inputs'], data['data_samples'])
+        looked_at = self.tap.cache.looked_at
+        if len(looked_at) > _MOST_LOOKED_AT:
+            looked_at.clear()
+        looked_at |= dict(zip(new, keys, strict=True))
+        # A cache that is too small for them would have everything computed twice.
+        self._looks_ahead = all(map(self.tap.remembers, keys))
 
     def _knows_pixels(self) -> bool:
         """Whether pixels before the preprocessor tell what the cache holds of those after it."""

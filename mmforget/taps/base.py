@@ -83,23 +83,39 @@ class Tap:
         """Whether what comes out for an image depends on the shape its batch is padded to."""
         return True
 
-    def remembering(self) -> AbstractContextManager[None]:
+    def remembering(self, batch_size: int | None = None) -> AbstractContextManager[None]:
         """While open, the detector's own forward answers from the cache as far as it can.
 
         For evaluation: what an untouched trunk gives for an image is the same after every task.
         What does not fit beside the entries of training is computed anew. With a cache that rounds,
         so does evaluation.
+
+        Args:
+            batch_size: Images in a batch that is not the last; ``None``: each batch for itself.
         """
         return nullcontext()
 
-    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any], size: int) -> None:
+    def looks_ahead(self) -> bool:
+        """Whether the trunk gains from seeing images of several batches at once."""
+        return False
+
+    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any]) -> list[bytes]:
         """Fills the cache with what the frozen stages give for images that will come.
+
+        Only where ``looks_ahead``.
 
         Args:
             inputs: Preprocessed images, (N, 3, H, W).
             data_samples: One ``DetDataSample`` per image.
-            size: How many small images are computed together.
+
+        Returns:
+            What each image is known by.
         """
+        raise NotImplementedError
+
+    def remembers(self, image: bytes) -> bool:
+        """Whether what the frozen stages give is kept for an image that was looked at."""
+        raise NotImplementedError
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]

@@ -131,13 +131,18 @@ class DETRTap(Tap):
         proposals = getattr(self.detector, 'as_two_stage', False)
         return proposals or 'encoder' not in self.frozen_stages()
 
-    def remembering(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.cache is None else self._trunk.answering()
+    def remembering(self, batch_size: int | None = None) -> AbstractContextManager[None]:
+        return nullcontext() if self.cache is None else self._trunk.answering(batch_size)
 
-    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any], size: int) -> None:
-        frozen = self.frozen_stages()
-        if frozen and self.cache is not None:
-            self._trunk.fill(inputs, data_samples, frozen[-1], size)
+    def looks_ahead(self) -> bool:
+        several = self.cache is not None and (self.cache.images_at_once or 1) > 1
+        return several and bool(self.frozen_stages())
+
+    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any]) -> list[bytes]:
+        return self._trunk.fill(inputs, data_samples, self.frozen_stages()[-1])
+
+    def remembers(self, image: bytes) -> bool:
+        return self._trunk.memory.knows(self.frozen_stages()[-1], image)
 
     def _head_parts_below(self) -> tuple[list[nn.Module], list[nn.Module]]:
         """The parts of the head that a decoder's inputs depend on.

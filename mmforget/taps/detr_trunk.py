@@ -83,11 +83,14 @@ class _Batch:
     def together(self, indices: Sequence[int]) -> list[Hashable]:
         """What images have in common that may be computed together: small, of one shape."""
         return [
-            (shape, tuple(self.samples[index].img_shape) == shape) if small else None
+            (shape, tuple(self.samples[index].img_shape) == shape) if _is_small(shape) else None
             for index in indices
             for shape in [self.shapes[index]]
-            for small in [shape[0] * shape[1] <= SMALL_IMAGE]
         ]
+
+
+def _is_small(shape: tuple[int, int]) -> bool:
+    return shape[0] * shape[1] <= SMALL_IMAGE
 
 
 class DETRTrunk:
@@ -163,27 +166,33 @@ class DETRTrunk:
         batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
         return self._head_inputs(batch, frozen)
 
-    def fill(self, inputs: Tensor, samples: Sequence[Any], cut: str, size: int) -> None:
+    def fill(self, inputs: Tensor, samples: Sequence[Any], cut: str) -> list[bytes]:
         """Remembers what will be asked for these images.
 
         Args:
             inputs: Preprocessed images, (N, 3, H, W).
             samples: One ``DetDataSample`` per image.
             cut: The last of the frozen stages.
-            size: How many small images are computed together.
+
+        Returns:
+            What each image is known by.
         """
         shapes = own_shapes(inputs, samples)
-        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False, size)
+        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
         if cut == 'features':
             self._features(batch, range(len(samples)), batch.priority)
         elif cut == 'encoder':
             self._encoded(batch, range(len(samples)), batch.priority)
         else:
             self._decoded(batch, cut)
+        return list(batch.images)
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def answering(self, batch_size: int | None = None) -> Iterator[None]:
         """While open, the detector's own forward asks the cache, for evaluation.
+
+        Args:
+            batch_size: Images in a batch that is not the last; ``None``: each batch for itself.
 
         It is cut below the first stage whose weights were seen to change, or else below the last
         feed-forward network.
@@ -201,7 +210,10 @@ class DETRTrunk:
                 frozen.extend(self._unchanged_stages())
             # As the evaluation's batch pads them, or detections would not be MMDetection's own.
             shapes = [tuple(seen[0].shape[-2:])] * len(samples)
-            batch = self._batch(seen[0], shapes, samples, Priority.EVALUATION, True)
+            images = batch_size or len(samples)
+            batch = self._batch(
+                seen[0], shapes, samples, Priority.EVALUATION, True, at_once(images)
+            )
             return self._head_inputs(batch, frozen)
 
         with replaced(detector, 'extract_feat', extract_feat):
@@ -234,8 +246,13 @@ class DETRTrunk:
         size: int | None = None,
     ) -> _Batch:
         images = cropped(inputs, shapes)
-        keys = image_keys(images, samples)
+        if size is None and self.memory.cache is not None:
+            size = self.memory.cache.images_at_once
         size = size or at_once(len(images))
+        keys = [
+            key + (f' by {size}'.encode() if _is_small(shape) else b'')
+            for key, shape in zip(image_keys(images, samples), shapes, strict=True)
+        ]
         return _Batch(images, shapes, samples, keys, priority, keep_features, size)
 
     def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 MMDetection goes image by image: dozens of small operations each, and on CUDA a wait for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -22,26 +22,44 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+# Costs that are computed at once: proposals of two-stage detectors are tens of thousands.
+_MOST_COSTS = 2**20
+
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Objects of all images, N together, and the predictions of the image of each.
+    """Objects of B images, N together, and what is predicted for the images.
 
     Attributes:
-        scores: Logits of all images, (B, Q, C).
-        predicted: For each object its image's boxes, (N, Q, 4), absolute x1, y1, x2, y2.
-        objects: Boxes, (N, 4), absolute x1, y1, x2, y2.
+        scores: Logits, (B, Q, C).
+        boxes: Predicted boxes, (B, Q, 4), absolute x1, y1, x2, y2.
+        objects: True boxes, (N, 4), absolute x1, y1, x2, y2.
         labels: Classes, (N,).
         image: Index of the image, (N,).
         scale: Width, height, width, height of the image, (N, 4).
     """
 
     scores: Tensor
-    predicted: Tensor
+    boxes: Tensor
     objects: Tensor
     labels: Tensor
     image: Tensor
     scale: Tensor
+
+    def predicted(self) -> Tensor:
+        """For each object the boxes predicted for its image, (N, Q, 4)."""
+        return self.boxes[self.image]
+
+    def of_images(self, images: slice, objects: slice) -> '_Candidates':
+        """Those of some images, whose objects lie at ``objects``."""
+        return _Candidates(
+            self.scores[images],
+            self.boxes[images],
+            self.objects[objects],
+            self.labels[objects],
+            self.image[objects] - images.start,
+            self.scale[objects],
+        )
 
 
 def _class_cost(cost: Any, candidates: _Candidates) -> Tensor:
@@ -52,7 +70,7 @@ def _class_cost(cost: Any, candidates: _Candidates) -> Tensor:
 
 
 def _box_cost(cost: BBoxL1Cost, candidates: _Candidates) -> Tensor:
-    predicted, objects = candidates.predicted, candidates.objects[:, None]
+    predicted, objects = candidates.predicted(), candidates.objects[:, None]
     if cost.box_format == 'xywh':
         predicted, objects = bbox_xyxy_to_cxcywh(predicted), bbox_xyxy_to_cxcywh(objects)
     scale = candidates.scale[:, None]
@@ -60,7 +78,7 @@ def _box_cost(cost: BBoxL1Cost, candidates: _Candidates) -> Tensor:
 
 
 def _overlap_cost(cost: IoUCost, candidates: _Candidates) -> Tensor:
-    predicted = SimpleNamespace(bboxes=candidates.predicted)
+    predicted = SimpleNamespace(bboxes=candidates.predicted())
     return cost(predicted, SimpleNamespace(bboxes=candidates.objects[:, None]))[..., 0]
 
 
@@ -121,9 +139,9 @@ def targets_at_once(
     image = torch.from_numpy(np.repeat(np.arange(images), counts)).to(labels.device)
     absolute = bbox_cxcywh_to_xyxy(predicted) * scales[:, None]
     candidates = _Candidates(
-        torch.stack(list(scores)), absolute[image], objects, labels, image, scales[image]
+        torch.stack(list(scores)), absolute, objects, labels, image, scales[image]
     )
-    pairs = _pairs(head.assigner.match_costs, candidates, counts).to(labels.device)
+    pairs = _match(head.assigner.match_costs, candidates, counts).to(labels.device)
     matched, place = (image[pairs[1]], pairs[0]), pairs[1]
 
     gt_inds = labels.new_zeros((images, queries), dtype=torch.long)
@@ -141,14 +159,34 @@ def targets_at_once(
     return (*map(list, targets), *numbers), list(gt_inds)
 
 
-def _pairs(costs: Sequence[Any], candidates: _Candidates, counts: Sequence[int]) -> Tensor:
+def _match(costs: Sequence[Any], candidates: _Candidates, counts: Sequence[int]) -> Tensor:
     """The matching, (3, M): query, object among all, object among those of its image."""
-    if not len(candidates.labels):
-        return torch.empty(3, 0, dtype=torch.long)
-    total = torch.stack([_COSTS[type(cost)](cost, candidates) for cost in costs]).sum(dim=0)
-    found, start = [], 0
-    for of_image in total.cpu().split(list(counts)):
-        queries, objects = linear_sum_assignment(of_image.T)
-        found.append(np.stack([queries, objects + start, objects]))
-        start += len(of_image)
+    found = [np.empty((3, 0), dtype=np.int64)]
+    for images in _parts(candidates, counts):
+        start = sum(counts[: images.start])
+        own = counts[images]
+        part = candidates.of_images(images, slice(start, start + sum(own)))
+        if not sum(own):
+            continue
+        total = torch.stack([_COSTS[type(cost)](cost, part) for cost in costs]).sum(dim=0)
+        for of_image in total.cpu().split(list(own)):
+            queries, objects = linear_sum_assignment(of_image.T)
+            found.append(np.stack([queries, objects + start, objects]))
+            start += len(of_image)
     return torch.from_numpy(np.concatenate(found, axis=1))
+
+
+def _parts(candidates: _Candidates, counts: Sequence[int]) -> Iterator[slice]:
+    """Images whose costs are computed at once: one at least."""
+    queries, classes = candidates.scores.shape[1:]
+
+    def fits(first: int, last: int) -> bool:
+        return queries * max(sum(counts[first:last]), (last - first) * classes) <= _MOST_COSTS
+
+    first = 0
+    while first < len(counts):
+        last = first + 1
+        while last < len(counts) and fits(first, last + 1):
+            last += 1
+        yield slice(first, last)
+        first = last

@@ -110,6 +110,10 @@ class StageMemory:
         """Whether the weights below a stage's output were others before."""
         return self.cache.has_changed(_key(stage))
 
+    def knows(self, stage: str, image: bytes) -> bool:
+        """Whether something is kept of what a stage gave; weights are not looked at."""
+        return self.cache is not None and self.cache.knows(_key(stage), image)
+
     def unknown(self, stage: str, images: Iterable[bytes]) -> list[bytes]:
         """The images for which nothing is kept of what a stage gave, or nothing that holds."""
         if self.cache is None:
@@ -130,7 +134,8 @@ class StageMemory:
 
         Always one image alone or always the same number together, filled up with the last one,
         because float results depend on the batch's size: what an image gives must not depend on
-        how many others are not known yet, or a resumed run would differ.
+        how many others are not known yet, or a resumed run would differ. ``size`` belongs into what
+        images are known by.
 
         Args:
             stage: Name of the stage.

@@ -60,7 +60,11 @@ class TrunkCache:
     Attributes:
         bytes: Kept in memory now.
         disk_bytes: Kept in files now.
-        looked_at: Digests of images before preprocessing that were looked at ahead of their batch.
+        images_at_once: How many small images of one padded shape go through the trunk together in
+            training; ``None`` is decided by the batch. A run sets it once: float results depend on
+            it, and a resumed run must not differ.
+        looked_at: Digest of an image before preprocessing -> what it is known by, for images that
+            were looked at ahead of their batch.
 
     Raises:
         ValueError: A bound or the dtype is not one of those expected.
@@ -89,7 +93,8 @@ class TrunkCache:
         self.max_disk_bytes = max_disk_bytes
         self.bytes = 0
         self.disk_bytes = 0
-        self.looked_at: set[bytes] = set()
+        self.images_at_once: int | None = None
+        self.looked_at: dict[bytes, bytes] = {}
         self._parent = None if folder is None else Path(folder)
         self._alone = alone
         self._folder: tempfile.TemporaryDirectory | None = None

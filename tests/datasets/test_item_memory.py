@@ -62,6 +62,14 @@ def test_what_is_done_to_an_item_is_not_remembered():
     assert third['inputs'] is first['inputs']
 
 
+def test_pixels_that_were_written_to_are_loaded_anew():
+    """As by a hook that draws on the batch."""
+    memory = ItemMemory(10**6)
+    memory.put(0, item(1))
+    memory.get(0)['inputs'][:10] = 7
+    assert memory.get(0) is None and len(memory) == memory.bytes == 0
+
+
 def test_streams_with_a_memory_give_the_same_batches(dataset):
     """Also where two streams see other classes of the same images."""
     memory = ItemMemory(10**8)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mmforget.engine import loops
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='is about glibc')
 
 # Blocks larger than glibc keeps by itself, as the first layers of a backbone give them.
@@ -51,3 +53,11 @@ def test_pages_are_not_asked_for_again():
 def test_what_the_environment_says_stays():
     assert faults('keep', MALLOC_TRIM_THRESHOLD_='100000')[0] == 'False'
     assert faults('keep', GLIBC_TUNABLES='glibc.malloc.arena_max=2')[0] == 'False'
+
+
+def test_a_run_on_a_cpu_asks_for_it(make_runner, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loops, 'keep_freed_memory', lambda: asked.append(True))
+    changes = {'train_cfg.max_steps': 1, 'val_cfg': None, 'val_dataloader': None}
+    make_runner(tmp_path, **changes, val_evaluator=None).train()
+    assert asked == [True]

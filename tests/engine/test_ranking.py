@@ -124,6 +124,38 @@ def test_an_image_goes_through_the_frozen_trunk_once(make_runner, tmp_path):
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
 
 
+def test_images_of_several_batches_go_through_the_trunk_together(make_runner, tmp_path):
+    """Twelve images in steps of two and two: in fours, without a copy that fills up."""
+
+    class Counted(Hook):
+        images = 0
+
+        def before_train(self, runner):
+            def count(module, inputs, output):
+                self.images += len(output)
+
+            runner.model.encoder.layers[0].register_forward_hook(count)
+
+    counted = Counted()
+    stream = {'images': 6, 'augmentations': 1}
+    make_runner(
+        tmp_path,
+        counted,
+        **{
+            'custom_hooks': [
+                {'type': 'mmforget.GroupSparseLoRAHook', 'rank': 2, 'targets': r'decoder.*ffn.*'}
+            ],
+            'train_cfg.trunk_cache_mb': 64,
+            'train_cfg.max_steps': 9,
+            'train_cfg.scenario': {'tasks': [['bag']], 'forget': stream, 'retain': stream},
+            # Without a random flip, images of both streams may be the same.
+            'train_dataloader.dataset.pipeline.3.prob': 0.0,
+        },
+        **NO_VALIDATION,
+    ).train()
+    assert counted.images in (8, 12)
+
+
 def test_evaluation_remembers_the_untouched_trunk(make_runner, tmp_path):
     """Four images, evaluated before and after two tasks: each goes through the encoder once."""
 

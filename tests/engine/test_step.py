@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mmforget.digests import image_digest
 from mmforget.engine import step as step_module
 from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
@@ -181,12 +182,18 @@ def coming(tiny_batch):
     ]
 
 
+def cache_for(images):
+    cache = TrunkCache(2**24)
+    cache.images_at_once = images
+    return cache
+
+
 @pytest.mark.parametrize('targets', ['ffn', [r'.*layers\.1\.ffn.*'], [r'decoder.*ffn.*']])
 def test_looking_ahead_saves_passes_and_changes_nothing(make_step, coming, monkeypatch, targets):
     """Batch by batch each of four new images is computed with three copies of itself."""
     losses, passes = [], []
     for looks in (False, True):
-        step = make_step(targets=targets, cache=TrunkCache(2**24))
+        step = make_step(targets=targets, cache=cache_for(4))
         calls = counted(monkeypatch, step.detector.backbone, 'forward')
         found = []
         for number, batch in enumerate(coming):
@@ -199,20 +206,58 @@ def test_looking_ahead_saves_passes_and_changes_nothing(make_step, coming, monke
     assert losses[0] == losses[1]
 
 
-def test_when_there_is_nothing_to_look_ahead_for(make_step, coming, monkeypatch):
-    """No cache; images that go alone; a preprocessor that may draw."""
-    without = make_step()
-    large = make_step(cache=TrunkCache(2**24))
-    drawing = make_step(cache=TrunkCache(2**24))
-    monkeypatch.setattr(
-        drawing.detector.data_preprocessor, 'batch_augments', nn.ModuleList([nn.Identity()])
-    )
-    for step in (without, drawing, large):
-        if step is large:
-            monkeypatch.setattr(step_module, 'SMALL_IMAGE', 16)
-        calls = counted(monkeypatch, step.detector.backbone, 'forward')
+def test_no_more_batches_are_asked_for_than_are_needed(make_step, coming):
+    step = make_step(cache=cache_for(4))
+    batches = iter(coming)
+    step.look_ahead(batches)
+    assert len(list(batches)) == 4
+    batches = iter(coming[1:])
+    step.look_ahead(batches)
+    assert len(list(batches)) == 0
+    batches = iter(coming)  # All is known.
+    step.look_ahead(batches)
+    assert len(list(batches)) == 4
+
+
+def test_dropout_is_off_when_looking_ahead(build_tiny, coming):
+    """Also in layers that joined the trunk since the last step."""
+    found = []
+    for trained in (True, False):
+        model = build_tiny(tiny_detector(dropout=0.5))
+        trainable = GroupSparseLoRA(rank=2, targets=r'decoder\.layers\.1\.ffn.*')
+        trainable.inject(model, TASK, seed=0)
+        step = ForgettingStep(model, build_tap(model, cache_for(4)), GSLoRA(), trainable).eval()
+        if trained:
+            step.train()
+            model.train()
         step.look_ahead(coming)
-        assert not calls
+        (entry,) = [
+            step.tap.cache.get(stage, image)
+            for entries in step.tap.cache._entries.values()
+            for stage, image in list(entries)
+            if image == step.tap.cache.looked_at[image_digest(coming[0][FORGET]['inputs'][0])]
+            and stage == 'decoder.1.attention'
+        ]
+        found.append(entry)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name])
+
+
+@pytest.mark.parametrize('why', ['no cache', 'alone', 'large', 'drawing', 'too small a cache'])
+def test_when_there_is_nothing_to_look_ahead_for(make_step, coming, monkeypatch, why):
+    caches = {'no cache': None, 'alone': cache_for(1), 'too small a cache': cache_for(4)}
+    step = make_step(cache=caches.get(why, cache_for(4)))
+    if why == 'large':
+        monkeypatch.setattr(step_module, 'SMALL_IMAGE', 16)
+    if why == 'drawing':
+        augments = nn.ModuleList([nn.Identity()])
+        monkeypatch.setattr(step.detector.data_preprocessor, 'batch_augments', augments)
+    if why == 'too small a cache':
+        step.tap.cache.max_bytes = 100
+        step.look_ahead(coming)  # Here it shows.
+    calls = counted(monkeypatch, step.detector.backbone, 'forward')
+    step.look_ahead(coming)
+    assert not calls
 
 
 def test_a_run_on_images_of_many_shapes(make_runner, tmp_path):

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 
+from mmforget.taps import Stream, StreamOptions, build_tap, matching
 from mmforget.taps.matching import can_match_at_once, targets_at_once
 from mmforget.testing import tiny_detector
 
@@ -75,6 +76,18 @@ def test_targets_are_mmdets(costs, counts, shapes):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize('most', [1, 2 * CLASSES * QUERIES, 10**6])
+def test_parts_of_the_batch_give_what_the_whole_gives(monkeypatch, most):
+    """One image at a time, some, or all."""
+    monkeypatch.setattr(matching, '_MOST_COSTS', most)
+    head = make_head(COSTS['Deformable DETR'])
+    arguments = case([3, 0, 2, 4, 1], [(64, 64), (32, 80), (64, 64), (50, 60), (64, 64)])
+    want, (got, _) = head.get_targets(*arguments), targets_at_once(head, *arguments)
+    assert got[4:] == want[4:]
+    for mine, theirs in zip(got[:4], want[:4], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
 def test_costs_that_are_not_finite_are_refused_as_mmdet_refuses_them():
     head = make_head(COSTS['Deformable DETR'])
     arguments = case([2, 1], [(64, 64)] * 2)
@@ -100,6 +113,23 @@ def test_what_might_differ_is_left_to_mmdet():
     assert not can_match_at_once(head, [boxes])
     head.assigner = OwnAssigner([FOCAL])
     assert not can_match_at_once(head, instances)
+
+
+def test_a_tap_asks_such_an_assigner_image_by_image(build_tiny, preprocess):
+    """And reads the same matching, losses and targets out of it."""
+    found = []
+    for own in (False, True):
+        model = build_tiny()
+        if own:
+            head = model.bbox_head
+            costs = tiny_detector()['train_cfg']['assigner']['match_costs']
+            head.assigner = OwnAssigner(costs)
+        inputs, samples = preprocess(model)
+        whole = Stream(slice(0, 4), StreamOptions(true_class_only=True))
+        found.append(build_tap(model).forward(inputs, samples, {'all': whole})['all'])
+    assert [m.tolist() for m in found[0].matches] == [m.tolist() for m in found[1].matches]
+    for name, value in found[0].losses.items():
+        assert value.item() == pytest.approx(found[1].losses[name].item(), rel=1e-6)
 
 
 class OwnHead(type(make_head([FOCAL]))):
