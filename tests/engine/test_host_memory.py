@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from mmforget.engine import loops
+from mmforget.engine import host_memory, loops
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='is about glibc')
 
 # Blocks larger than glibc keeps by itself, as the first layers of a backbone give them.
 SCRIPT = """
-import resource, sys
+import resource, runpy, sys
 import numpy as np
-from mmforget.engine.host_memory import keep_freed_memory
+keep_freed_memory = runpy.run_path(sys.argv[2])['keep_freed_memory']
 print(keep_freed_memory() if sys.argv[1] == 'keep' else None)
 def step():
     for block in [np.ones(40 * 2**20, dtype=np.uint8) for _ in range(3)]:
@@ -32,7 +32,7 @@ def faults(argument, **environment):
     """What was done, and page faults of five steps."""
     clean = {name: value for name, value in os.environ.items() if 'MALLOC' not in name}
     found = subprocess.run(
-        [sys.executable, '-c', SCRIPT, argument],
+        [sys.executable, '-c', SCRIPT, argument, host_memory.__file__],
         env={**clean, **environment},
         capture_output=True,
         text=True,
