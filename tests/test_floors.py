@@ -8,7 +8,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmforget'
 FLOORS = [
-    {'version', 'compatibility', 'digests', 'nearest', 'registry', 'structures'},
+    {
+        'version',
+        'compatibility',
+        'data_elements',
+        'digests',
+        'nearest',
+        'registry',
+        'structures',
+    },  # fmt: skip
     {'adapters', 'datasets', 'models', 'taps'},
     {'trainable', 'evaluation', 'methods', 'visualization'},
     {'engine'},

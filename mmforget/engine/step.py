@@ -3,21 +3,24 @@
 import math
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmforget.data_elements import independent
 from mmforget.digests import PIXELS, image_digest
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
 from mmforget.taps import SMALL_IMAGE, Stream, Tap
+from mmforget.taps.replaced import replaced
 from mmforget.trainable import TrainablePart
 
 _STREAMS = (FORGET, RETAIN)
@@ -156,11 +159,20 @@ class ForgettingStep(nn.Module):
         known = self._knows_pixels()
         pixels = [image_digest(image) for image in data['inputs']] if known else []
         inputs = {key: data[key] for key in ('inputs', 'data_samples')}
-        processed = self.detector.data_preprocessor(inputs, training=True)
+        with self._light_copies():
+            processed = self.detector.data_preprocessor(inputs, training=True)
         if known:
             for sample, digest in zip(processed['data_samples'], pixels, strict=True):
                 sample.set_metainfo({PIXELS: digest})
         return processed
+
+    def _light_copies(self) -> AbstractContextManager[None]:
+        """Where nothing has to be moved, the preprocessor's copies of the samples cost little."""
+        preprocessor = self.detector.data_preprocessor
+        own = type(preprocessor).cast_data is not BaseDataPreprocessor.cast_data
+        if own or torch.device(preprocessor.device).type != 'cpu':
+            return nullcontext()
+        return replaced(preprocessor, 'cast_data', _light_copy)
 
     def _forward(self, data: Mapping[str, dict[str, Any]]) -> dict[str, StreamOutput]:
         """One forward for some of the streams."""
@@ -173,6 +185,11 @@ class ForgettingStep(nn.Module):
             streams[name] = Stream(place, self.method.stream_options(name))
             samples += own
         return self.tap.forward(inputs, samples, streams)
+
+
+def _light_copy(data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What ``cast_data`` gives for a batch that is in the host's memory already."""
+    return {**data, 'data_samples': [independent(sample) for sample in data['data_samples']]}
 
 
 def _items(data: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Tensor, Any]]:
