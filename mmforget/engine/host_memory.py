@@ -6,6 +6,7 @@ import platform
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_NEVER = -1
 # Before glibc 2.35 a threshold for blocks of their own could be 32 MB at most.
 _LARGEST, _LARGEST_BEFORE = 2**30, 2**25
 
@@ -27,7 +28,7 @@ def keep_freed_memory() -> bool:
     # First, for the others end glibc's own adapting of this threshold.
     if not any(mallopt(_MMAP_THRESHOLD, size) for size in (_LARGEST, _LARGEST_BEFORE)):
         return False
-    return bool(mallopt(_TRIM_THRESHOLD, _LARGEST) and mallopt(_TOP_PAD, 2**26))
+    return bool(mallopt(_TRIM_THRESHOLD, _NEVER) and mallopt(_TOP_PAD, 2**26))
 
 
 def _is_about_malloc(name: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 keep_freed_memory = runpy.run_path(sys.argv[2])['keep_freed_memory']
 print(keep_freed_memory() if sys.argv[1] == 'keep' else None)
 def step():
-    for block in [np.ones(40 * 2**20, dtype=np.uint8) for _ in range(3)]:
+    for block in [np.ones(40 * 2**20, dtype=np.uint8) for _ in range(int(sys.argv[3]))]:
         del block
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -28,11 +28,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(argument, **environment):
+def faults(argument, blocks=3, **environment):
     """What was done, and page faults of five steps."""
     clean = {name: value for name, value in os.environ.items() if 'MALLOC' not in name}
     found = subprocess.run(
-        [sys.executable, '-c', SCRIPT, argument, host_memory.__file__],
+        [sys.executable, '-c', SCRIPT, argument, host_memory.__file__, str(blocks)],
         env={**clean, **environment},
         capture_output=True,
         text=True,
@@ -48,6 +48,11 @@ def test_pages_are_not_asked_for_again():
     assert done == 'True'
     # With pages of 4 kB each step has 30,000 of them; huge pages make them fewer.
     assert kept < given_back / 10
+
+
+def test_more_than_a_gigabyte_is_kept_as_well():
+    step = 30 * 40 * 2**20 / 4096
+    assert faults('keep', blocks=30)[1] < step / 10
 
 
 def test_what_the_environment_says_stays():
