@@ -43,10 +43,15 @@ def demo_config(settings: Settings) -> Config:
 
 
 def named(config: Config, work_dir: str | Path) -> Config:
-    """A copy for one run: a runner wants a name of its own."""
+    """A copy for one run: a runner wants a name of its own, and so does what it draws with.
+
+    MMEngine keeps both by name in a process: a second run would write into the first one's folder.
+    """
     config = copy.deepcopy(config)
     config.work_dir = str(work_dir)
     config.experiment_name = f'benchmark_{time.time_ns()}'
+    if config.get('visualizer'):
+        config.visualizer.name = config.experiment_name
     return config
 
 
