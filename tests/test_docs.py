@@ -470,3 +470,13 @@ def test_commands_run(page, shell):
     """All commands of a page, in their order and in one folder."""
     lines = [shorter(line) for line in lines_of(page) if line not in ELSEWHERE]
     shell('set -x\n' + '\n'.join(lines))
+
+
+def test_costs_in_the_readme_are_those_of_the_benchmark():
+    """Every figure of the table stands in a table of the benchmark's page."""
+    readme, page = (ROOT / 'README.md').read_text(), (ROOT / 'docs/benchmarks.md').read_text()
+    table = readme.partition('<!-- costs: begin -->')[2].partition('<!-- costs: end -->')[0]
+    rows = [line.strip('| ').split(' | ')[1:] for line in table.splitlines() if '| 0.' in line]
+    cells = {cell.strip() for line in page.splitlines() for cell in line.split('|')}
+    assert len(rows) >= 7 and all(len(row) == 3 for row in rows)
+    assert not [figure for row in rows for figure in row if figure not in cells]
