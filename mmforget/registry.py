@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 DATASETS = Registry(
@@ -16,6 +17,12 @@ DATASETS = Registry(
 )
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmforget', locations=['mmforget.evaluation']
+)
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmforget',
+    locations=['mmforget.models.backbones', 'mmforget.models.necks'],
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmforget', locations=['mmforget.engine'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmforget', locations=['mmforget.engine'])

@@ -12,7 +12,7 @@ from .groups import (
     zero_,
     zero_groups,
 )
-from .injection import block_of, check_injection, find_targets, inject, remove, remove_one
+from .injection import adapted, check_injection, inject, remove, remove_one
 from .io import (
     AdapterState,
     adapter_state,
@@ -22,12 +22,19 @@ from .io import (
     load_extra,
     save_adapters,
 )
-from .lora import LoRALinear, disable_adapters
+from .lora import LoRALinear
+from .lora_conv import LoRAConv2d
+from .low_rank import LowRankLayer, disable_adapters
+from .structure import block_of, stage_of, transformer_blocks
+from .targets import find_targets
 
 __all__ = [
     'AdapterGroup',
     'AdapterState',
+    'LoRAConv2d',
     'LoRALinear',
+    'LowRankLayer',
+    'adapted',
     'adapter_state',
     'apply_adapters',
     'block_of',
@@ -45,6 +52,8 @@ __all__ = [
     'remove',
     'remove_one',
     'save_adapters',
+    'stage_of',
+    'transformer_blocks',
     'zero_',
     'zero_groups',
 ]

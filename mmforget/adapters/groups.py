@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from .foreach import frobenius_norms, largest, scale_, update_norms
-from .injection import block_of
-from .lora import LoRALinear
+from .low_rank import LowRankLayer
+from .structure import block_of, block_of_layer, stage_of, transformer_blocks
 
 #: Added under the root of the paper's norm. The authors' code has none: the gradient is then
 #: undefined at zero.
 EPS = 1e-12
 
 NORMS = ('ab', 'b', 'ba')
-GROUPINGS = ('block', 'adapter', 'matrix')
+GROUPINGS = ('block', 'stage', 'adapter', 'matrix')
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class AdapterGroup:
     """
 
     name: str
-    members: list[tuple[str, LoRALinear, str]]
+    members: list[tuple[str, LowRankLayer, str]]
 
     def __post_init__(self) -> None:
         for adapter, _, matrices in self.members:
@@ -116,31 +116,44 @@ def group_norms(groups: Sequence[AdapterGroup], kind: str = 'ab') -> Tensor:
     )
 
 
-def make_groups(adapters: Mapping[str, LoRALinear], by: str = 'block') -> dict[str, AdapterGroup]:
+def make_groups(
+    adapters: Mapping[str, LowRankLayer], by: str = 'block', model: nn.Module | None = None
+) -> dict[str, AdapterGroup]:
     """Sort adapters into groups.
 
     Args:
         adapters: Path -> adapter, as :func:`~mmforget.adapters.injection.inject` returns them.
-        by: ``'block'``: one group per transformer block, the paper's choice; ``'adapter'``: one per
-            layer; ``'matrix'``: one per matrix, named ``<path>.lora_A`` and ``<path>.lora_B``.
+        by: ``'block'``: one group per transformer block, the paper's choice, or per residual block;
+            ``'stage'``: one per stage of a backbone and per list of layers elsewhere;
+            ``'adapter'``: one per layer; ``'matrix'``: one per matrix, named ``<path>.lora_A`` and
+            ``<path>.lora_B``.
+        model: The model that the layers belong to, which tells its blocks and stages; without it
+            blocks are told by the paths alone, and there are no stages.
 
     Returns:
         Group name -> group, in the order of ``adapters``.
 
     Raises:
-        ValueError: ``by`` is unknown.
+        ValueError: ``by`` is unknown, or ``'stage'`` without a model.
     """
     if by not in GROUPINGS:
         raise ValueError(f'unknown grouping by={by!r}: expected one of {GROUPINGS}')
+    if by == 'stage' and model is None:
+        raise ValueError("grouping by='stage' needs the model, whose modules tell the stages")
     groups: dict[str, AdapterGroup] = {}
+    blocks = list(transformer_blocks(model)) if by == 'block' and model is not None else []
     for name, layer in adapters.items():
         if by == 'matrix':
             for matrix in 'AB':
                 key = f'{name}.lora_{matrix}'
                 groups[key] = AdapterGroup(key, [(name, layer, matrix)])
+            continue
+        if by == 'block':
+            known = block_of_layer(name, blocks)
+            key = block_of(name) if known is None else known
         else:
-            key = name if by == 'adapter' else block_of(name)
-            groups.setdefault(key, AdapterGroup(key, [])).members.append((name, layer, 'AB'))
+            key = name if by == 'adapter' else stage_of(model, name)
+        groups.setdefault(key, AdapterGroup(key, [])).members.append((name, layer, 'AB'))
     return groups
 
 

@@ -1,106 +1,17 @@
-"""Which layers of a model get an adapter, and how the adapters come and go."""
+"""How adapters come into a model and go."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from .lora import LoRALinear, check_rank
-
-#: Target presets: name -> regex over full module paths.
-#:
-#: ``ffn`` is the placement of arXiv 2403.11530 (section 4.1): the two linears of the feed-forward
-#: network of every transformer layer. The alternatives: encoder and decoder layers of DETR-like
-#: detectors of MMDetection (``ffn`` now, ``ffns.<i>`` in older mmcv), and the blocks of timm's
-#: vision transformers. The transformer inside a Swin backbone is left out on purpose; name it with
-#: a regex.
-PRESETS: dict[str, str] = {
-    'ffn': r'(?:.*\.)?(?:'
-    r'(?:encoder|decoder)\.layers\.\d+\.(?:ffn|ffns\.\d+)\.layers\.\d+(?:\.0)?'
-    r'|blocks\.\d+\.mlp\.fc[12]'
-    r')',
-}
-
-#: Path components inside a transformer block, at which :func:`block_of` cuts.
-_INSIDE_BLOCK = frozenset({'ffn', 'ffns', 'mlp', 'attn', 'self_attn', 'cross_attn', 'attentions'})
-
-
-def _linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """All linears that could carry an adapter, in model order.
-
-    The output projection inside ``nn.MultiheadAttention`` is left out: torch reads its weight and
-    never calls it, so an adapter there would do nothing.
-    """
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and not isinstance(module, LoRALinear)
-        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-    }
-
-
-def _shorten(names: Iterable[str], limit: int = 20) -> str:
-    names = list(names)
-    if not names:
-        return 'none'
-    more = f', ... and {len(names) - limit} more' if len(names) > limit else ''
-    return ', '.join(names[:limit]) + more
-
-
-def find_targets(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Linear]:
-    """Find the linear layers that ``targets`` names.
-
-    Args:
-        model: The model to search.
-        targets: ``'ffn'`` (see :data:`PRESETS`), or an exact module path, or a regex that must
-            match a whole path, or a list of any of these. A text that is an exact path is never
-            read as a regex. Only ``nn.Linear`` modules without an adapter count.
-
-    Returns:
-        Path -> layer, in model order. A layer that sits in the model under several paths appears
-        under the first.
-
-    Raises:
-        ValueError: Nothing matches, one entry of a list matches nothing, or a regex is malformed.
-    """
-    entries = [targets] if isinstance(targets, str) else list(targets)
-    linears = _linears(model)
-
-    def fail(problem: str) -> ValueError:
-        adapted = [n for n, m in model.named_modules() if isinstance(m, LoRALinear)]
-        note = f' {len(adapted)} layers carry an adapter and do not count.' if adapted else ''
-        return ValueError(
-            f"{problem}.{note} nn.Linear layers of this model: {_shorten(linears)}. Give 'ffn', "
-            'exact names from this list, or a regex that matches whole names, e.g. '
-            "targets=r'.*\\.fc[12]'."
-        )
-
-    chosen: set[str] = set()
-    for entry in entries:
-        if not isinstance(entry, str):
-            raise fail(f'targets={targets!r}: the entry {entry!r} is not a text')
-        if entry in PRESETS:
-            hits = {name for name in linears if re.fullmatch(PRESETS[entry], name)}
-        elif entry in linears:
-            hits = {entry}
-        else:
-            try:
-                pattern = re.compile(entry)
-            except re.error as error:
-                raise fail(f'targets={targets!r}: {entry!r} is no valid regex ({error})') from None
-            hits = {name for name in linears if pattern.fullmatch(name)}
-        if not hits:
-            raise fail(f'targets={targets!r}: {entry!r} matches no layer')
-        chosen |= hits
-    if not chosen:
-        raise fail(f'targets={targets!r} matches no layer')
-    return {name: layer for name, layer in linears.items() if name in chosen}
-
+from .lora import LoRALinear
+from .lora_conv import LoRAConv2d
+from .low_rank import LowRankLayer, check_rank, matrix_sides
+from .targets import _shorten, find_targets
 
 _structure_version = 0
 
@@ -112,7 +23,7 @@ def structure_version() -> int:
 
 def inject(
     model: nn.Module, targets: str | Sequence[str], rank: int, alpha: float, seed: int = 0
-) -> dict[str, LoRALinear]:
+) -> dict[str, LowRankLayer]:
     """Put adapters on the target layers and freeze every other parameter of the model.
 
     The output of the model does not change by a bit. Each layer's first ``lora_A`` depends on
@@ -136,7 +47,7 @@ def inject(
     """
     layers = check_injection(model, targets, rank)
     adapters = {
-        name: LoRALinear.from_linear(layer, rank, alpha, layer_generator(seed, name))
+        name: adapted(layer, rank, alpha, layer_generator(seed, name))
         for name, layer in layers.items()
     }
     model.requires_grad_(False)
@@ -147,9 +58,17 @@ def inject(
     return adapters
 
 
+def adapted(
+    layer: nn.Module, rank: int, alpha: float, generator: torch.Generator | None = None
+) -> LowRankLayer:
+    """The layer that replaces a linear layer or a convolution; see its class for the arguments."""
+    kind = LoRAConv2d if isinstance(layer, nn.Conv2d) else LoRALinear
+    return kind(layer, rank, alpha, generator)
+
+
 def check_injection(
     model: nn.Module, targets: str | Sequence[str], rank: int
-) -> dict[str, nn.Linear]:
+) -> dict[str, nn.Module]:
     """Find the target layers and check that :func:`inject` can put adapters on them.
 
     Args:
@@ -165,7 +84,8 @@ def check_injection(
     """
     layers = find_targets(model, targets)
     for name, layer in layers.items():
-        check_rank(rank, layer.in_features, layer.out_features, name)
+        rows, columns = matrix_sides(layer)
+        check_rank(rank, columns, rows, name)
     check_untied(model, layers)
     return layers
 
@@ -176,7 +96,7 @@ def layer_generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], 'big') >> 1)
 
 
-def check_untied(model: nn.Module, layers: Mapping[str, nn.Linear]) -> None:
+def check_untied(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     """Check that no other module of the model holds the weight of one of these layers.
 
     Raises:
@@ -194,13 +114,13 @@ def check_untied(model: nn.Module, layers: Mapping[str, nn.Linear]) -> None:
                 )
 
 
-def remove_one(model: nn.Module, name: str, fold: bool) -> nn.Linear:
+def remove_one(model: nn.Module, name: str, fold: bool) -> nn.Module:
     """Put the original layer back in the place of one adapter; its weight stays frozen.
 
     Args:
         model: Changed in place.
         name: Path of the adapter.
-        fold: Whether the update is added to the weight, exactly as :meth:`LoRALinear.merge` adds
+        fold: Whether the update is added to the weight, exactly as :meth:`LowRankLayer.merge` adds
             it, or dropped. An adapter that is merged at the time is unmerged when dropped.
 
     Returns:
@@ -220,8 +140,8 @@ def remove_one(model: nn.Module, name: str, fold: bool) -> nn.Linear:
 
 
 def remove(
-    model: nn.Module, adapters: Mapping[str, LoRALinear], fold: bool
-) -> dict[str, nn.Linear]:
+    model: nn.Module, adapters: Mapping[str, LowRankLayer], fold: bool
+) -> dict[str, nn.Module]:
     """Put the original layers back in the place of ``adapters``; see :func:`remove_one`.
 
     Args:
@@ -244,11 +164,11 @@ def remove(
     return {name: remove_one(model, name, fold) for name in adapters}
 
 
-def _adapter_at(model: nn.Module, name: str) -> LoRALinear:
+def _adapter_at(model: nn.Module, name: str) -> LowRankLayer:
     module = dict(model.named_modules(remove_duplicate=False)).get(name)
-    if not isinstance(module, LoRALinear):
+    if not isinstance(module, LowRankLayer):
         found = 'no module' if module is None else f'a {type(module).__name__}'
-        present = [n for n, m in model.named_modules() if isinstance(m, LoRALinear)]
+        present = [n for n, m in model.named_modules() if isinstance(m, LowRankLayer)]
         raise ValueError(
             f"no adapter at '{name}': there is {found}. Adapters of this model: "
             f'{_shorten(present)}.'
@@ -264,26 +184,3 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for key, child in parent._modules.items():
             if child is old:
                 parent._modules[key] = new
-
-
-def block_of(name: str) -> str:
-    """The transformer block that a layer sits in, the paper's unit of selection.
-
-    The path is cut at its first component that is the inside of a block (``ffn``, ``mlp``,
-    ``attn``, ...). A path without one is cut behind its last number that is not its last component;
-    without such a number, the parent is the block.
-
-    Args:
-        name: Path of a layer, e.g. ``encoder.layers.0.ffn.layers.0.0``.
-
-    Returns:
-        Path of the block, e.g. ``encoder.layers.0``; empty for a layer at the root.
-    """
-    parts = name.split('.')
-    for index, part in enumerate(parts):
-        if part in _INSIDE_BLOCK:
-            return '.'.join(parts[:index])
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index].isdigit():
-            return '.'.join(parts[: index + 1])
-    return '.'.join(parts[:-1])

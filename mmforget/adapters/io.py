@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from .injection import _shorten, check_untied
-from .lora import LoRALinear, updated_weight
+from .injection import check_untied
+from .low_rank import LowRankLayer, updated_weight
+from .targets import _shorten
 
 CONFIG_FILE = 'adapter_config.json'
 WEIGHTS_FILE = 'adapter_model.safetensors'
@@ -63,11 +64,14 @@ class AdapterState:
         A: (rank, in).
         B: (out, rank).
         scaling: Factor of the product.
+        kernel: Height and width of a convolution's kernel, with ``in`` counting its places;
+            ``None`` for a linear layer.
     """
 
     A: Tensor
     B: Tensor
     scaling: float
+    kernel: tuple[int, int] | None = None
 
     @property
     def rank(self) -> int:
@@ -79,7 +83,7 @@ class AdapterState:
         return self.scaling * (self.B @ self.A)
 
 
-def adapter_state(adapters: Mapping[str, LoRALinear]) -> dict[str, AdapterState]:
+def adapter_state(adapters: Mapping[str, LowRankLayer]) -> dict[str, AdapterState]:
     """Copy the adapters' matrices as they are now.
 
     Args:
@@ -90,10 +94,17 @@ def adapter_state(adapters: Mapping[str, LoRALinear]) -> dict[str, AdapterState]
     """
     return {
         name: AdapterState(
-            layer.lora_A.detach().clone(), layer.lora_B.detach().clone(), layer.scaling
+            layer.lora_A.detach().clone(),
+            layer.lora_B.detach().clone(),
+            layer.scaling,
+            _kernel_of(layer),
         )
         for name, layer in adapters.items()
     }
+
+
+def _kernel_of(layer: nn.Module) -> tuple[int, int] | None:
+    return tuple(layer.kernel_size) if isinstance(layer, nn.Conv2d) else None
 
 
 def _check(name: str, state: AdapterState) -> None:
@@ -185,7 +196,7 @@ def save_adapters(
     tensors = {}
     for name, entry in state.items():
         _check(name, entry)
-        for matrix, tensor in (('A', entry.A), ('B', entry.B)):
+        for matrix, tensor in zip('AB', _as_peft(entry), strict=True):
             # clone: tensors that share memory are refused by safetensors
             tensors[f'{_PREFIX}{name}.lora_{matrix}.weight'] = (
                 tensor.detach().cpu().contiguous().clone()
@@ -217,6 +228,26 @@ def save_adapters(
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+def _as_peft(state: AdapterState) -> tuple[Tensor, Tensor]:
+    """A and B in the shapes that peft has: as convolutions, for a convolution."""
+    if state.kernel is None:
+        return state.A, state.B
+    return state.A.unflatten(1, (-1, *state.kernel)), state.B[:, :, None, None]
+
+
+def _from_peft(name: str, lora_A: Tensor, lora_B: Tensor, scaling: float) -> AdapterState:
+    """The other way round."""
+    if lora_A.dim() != 4:
+        return AdapterState(lora_A, lora_B, scaling)
+    if tuple(lora_B.shape[2:]) != (1, 1):
+        raise ValueError(
+            f"adapter '{name}': A is {tuple(lora_A.shape)} and B is {tuple(lora_B.shape)}, "
+            'expected B to be (out, rank, 1, 1) where A is (rank, channels, height, width)'
+        )
+    kernel = tuple(lora_A.shape[2:])
+    return AdapterState(lora_A.flatten(1), lora_B[:, :, 0, 0], scaling, kernel)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -286,7 +317,7 @@ def _settle(folder: str | os.PathLike) -> Path:
 
 
 def load_adapters(folder: str | os.PathLike) -> dict[str, AdapterState]:
-    """Read an adapter folder, written by :func:`save_adapters` or by peft for linear layers.
+    """Read an adapter folder, written by :func:`save_adapters` or by peft.
 
     Args:
         folder: The folder.
@@ -333,7 +364,7 @@ def load_adapters(folder: str | os.PathLike) -> dict[str, AdapterState]:
         rank = _look_up(config.get('rank_pattern'), name, config['r'])
         alpha = _look_up(config.get('alpha_pattern'), name, config.get('lora_alpha', 8))
         root = rank**0.5 if config.get('use_rslora') else rank
-        entry = AdapterState(pair['A'], pair['B'], float(alpha) / root)
+        entry = _from_peft(name, pair['A'], pair['B'], float(alpha) / root)
         _check(name, entry)
         if entry.rank != rank:
             raise ValueError(
@@ -412,10 +443,11 @@ def concatenate(states: Sequence[Mapping[str, AdapterState]]) -> dict[str, Adapt
             gathered.setdefault(name, []).append(entry)
     joined = {}
     for name, entries in gathered.items():
-        shapes = {(entry.B.shape[0], entry.A.shape[1]) for entry in entries}
+        shapes = {(entry.B.shape[0], entry.A.shape[1], entry.kernel) for entry in entries}
         if len(shapes) > 1:
             raise ValueError(
-                f"adapter '{name}' has updates of different shapes (out, in): {sorted(shapes)}. "
+                f"adapter '{name}' has updates of different shapes (out, in, kernel): "
+                f'{sorted(shapes, key=str)}. '
                 'They belong to different base models.'
             )
         scalings = {entry.scaling for entry in entries}
@@ -424,6 +456,7 @@ def concatenate(states: Sequence[Mapping[str, AdapterState]]) -> dict[str, Adapt
             torch.cat([entry.A for entry in entries]),
             torch.cat([entry.B if same else entry.scaling * entry.B for entry in entries], dim=1),
             scalings.pop() if same else 1.0,
+            entries[0].kernel,
         )
     return joined
 
@@ -434,35 +467,39 @@ def apply_adapters(model: nn.Module, state: Mapping[str, AdapterState]) -> None:
     would.
 
     Args:
-        model: Changed in place. The named modules must be linear layers without an adapter.
+        model: Changed in place. The named modules must be linear layers or convolutions
+            without an adapter.
         state: Path -> matrices.
 
     Raises:
-        ValueError: A name is missing in the model or is no plain linear layer, a shape does not
-            fit, or a weight is tied to another module. Nothing is changed then.
+        ValueError: A name is missing in the model or is no such layer, a shape does not fit, or a weight is tied to another module. Nothing is changed then.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
-    layers: dict[str, nn.Linear] = {}
+    layers: dict[str, nn.Module] = {}
     for name, entry in state.items():
         _check(name, entry)
         layer = modules.get(name)
         if layer is None:
-            linears = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
+            known = [n for n, m in modules.items() if can_adapt(m)]
             raise ValueError(
                 f"the model has no module '{name}', which the adapters name: load the model that "
-                f'they were trained on. Linear layers of this model: {_shorten(linears)}.'
+                f'they were trained on. Layers of this model: {_shorten(known)}.'
             )
-        if isinstance(layer, LoRALinear):
+        if isinstance(layer, LowRankLayer):
             raise ValueError(
                 f"'{name}' carries an adapter: remove it (folded or not) before applying another"
             )
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(f"'{name}' is a {type(layer).__name__}, expected an nn.Linear")
+        if not can_adapt(layer):
+            raise ValueError(
+                f"'{name}' is a {type(layer).__name__}, expected an nn.Linear, or an nn.Conv2d "
+                'without groups'
+            )
         shape = (entry.B.shape[0], entry.A.shape[1])
-        if tuple(layer.weight.shape) != shape:
+        if (matrix_sides(layer), _kernel_of(layer)) != (shape, entry.kernel):
+            of_kernel = '' if entry.kernel is None else f' with a kernel of {entry.kernel}'
             raise ValueError(
                 f"the weight of '{name}' is {tuple(layer.weight.shape)}, but its update is "
-                f'{shape}: load the model that the adapters were trained on'
+                f'{shape}{of_kernel}: load the model that the adapters were trained on'
             )
         layers[name] = layer
     check_untied(model, layers)

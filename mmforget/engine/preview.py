@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmforget.adapters import LoRALinear
+from mmforget.adapters import LowRankLayer
 from mmforget.engine.host_memory import keep_freed_memory
 from mmforget.engine.loops import ContinualForgettingLoop
 from mmforget.engine.randomness import derive_seed, seed_step
@@ -105,7 +105,7 @@ class PreviewLoop(ContinualForgettingLoop):
         parameters = sum(p.numel() for p in model.parameters())
         trainable = self.trainable_hook.build()
         trainable.inject(model, task, derive_seed(self.runner.seed, task.index))
-        adapted = [name for name, m in model.named_modules() if isinstance(m, LoRALinear)]
+        adapted = [name for name, m in model.named_modules() if isinstance(m, LowRankLayer)]
         count = sum(p.numel() for p in trainable.parameters())
         groups = list(trainable.ranked_parameters())
         plan, ranking = trainable.trial, 2 * trainable.ranking_batches

@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from mmforget.adapters import (
     AdapterGroup,
-    LoRALinear,
+    LowRankLayer,
+    adapted,
     adapter_state,
     check_injection,
     group_norms,
@@ -31,7 +32,7 @@ class GroupSparseLoRA(TrainablePart):
         rank: Rank of every adapter.
         alpha: Numerator of the scale alpha / rank; the paper's detection runs use 1 with rank 8.
         targets: See :func:`mmforget.adapters.find_targets`.
-        group_by: ``'block'`` (the paper), ``'adapter'`` or ``'matrix'``.
+        group_by: ``'block'`` (the paper), ``'stage'``, ``'adapter'`` or ``'matrix'``.
         sparsity: A number is the paper's α; a dict is the config of a sparsity; ``None`` keeps
             every group.
     """
@@ -54,24 +55,24 @@ class GroupSparseLoRA(TrainablePart):
         self.group_by = group_by
         self.sparsity = sparsity or Sparsity()
         self.model: nn.Module | None = None
-        self.adapters: dict[str, LoRALinear] = {}
+        self.adapters: dict[str, LowRankLayer] = {}
         self.groups: dict[str, AdapterGroup] = {}
         self.group_names: list[str] = []
 
     def check(self, model: nn.Module, scenario: ForgettingScenario) -> None:
         # Copies, since an adapter freezes the weight that it is given.
         adapters = {
-            name: LoRALinear(copy.deepcopy(layer), self.rank, self.alpha)
+            name: adapted(copy.deepcopy(layer), self.rank, self.alpha)
             for name, layer in check_injection(model, self.targets, self.rank).items()
         }
-        groups = make_groups(adapters, self.group_by)
+        groups = make_groups(adapters, self.group_by, model)
         for task in scenario.tasks:
             self.sparsity.before_task(groups, task, seed=0)
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         self.model, self._task_and_seed = model, (task, seed)
         self.adapters = inject(model, self.targets, self.rank, self.alpha, seed)
-        self.groups = make_groups(self.adapters, self.group_by)
+        self.groups = make_groups(self.adapters, self.group_by, model)
         self.group_names = list(self.groups)
         self.prune(self.sparsity.before_task(self.groups, task, seed))
 

@@ -10,13 +10,13 @@ from mmforget.trainable import GroupSparseLoRA
 
 @HOOKS.register_module()
 class GroupSparseLoRAHook(TrainableHook):
-    """Low-rank adapters on chosen linear layers, in groups that live or die together.
+    """Low-rank adapters on chosen layers, in groups that live or die together.
 
     Args:
         rank: Rank of every adapter.
         alpha: Numerator of the scale alpha / rank.
-        targets: ``'ffn'``, module names, a regex, or a list of these.
-        group_by: ``'block'``, ``'adapter'`` or ``'matrix'``.
+        targets: ``'ffn'``, ``'attention'``, ``'conv'``, module names, a regex, or a list of these.
+        group_by: ``'block'``, ``'stage'``, ``'adapter'`` or ``'matrix'``.
         sparsity: The paper's α (a number), the config of a sparsity
             (``dict(type='GroupSelection', ...)``), or ``None``.
     """
