@@ -105,24 +105,25 @@ def _nearest(name: object, classes: Sequence[str], listed: int = 100) -> str:
 class StreamOutput:
     """What one stream (forget or retain) yields from the single forward.
 
-    B images, Q queries, C classes, D embedding channels.
+    B images, Q queries (or places of a dense head), C classes, D embedding channels. What a
+    detector family cannot give is ``None``; its tap says so in ``fields``.
 
     Attributes:
         losses: Weighted scalars of the detector's own criterion, by MMDetection's names
             (``loss_cls``, ``loss_bbox``, ``loss_iou``, ``d0.loss_cls``, ...).
-        logits: Class logits of the last decoder layer, (B, Q, C).
+        targets: For each image its ground truth ``InstanceData`` (``bboxes``, ``labels``).
+        logits: Class logits of the last decoder layer or of the dense head, (B, Q, C).
         boxes: Boxes of the last decoder layer, (B, Q, 4), normalised cx, cy, w, h.
         embeddings: Query embeddings before the heads, (B, Q, D).
         matches: For each image the matched (query, object) index pairs, each (M_b, 2).
-        targets: For each image its ground truth ``InstanceData`` (``bboxes``, ``labels``).
     """
 
     losses: dict[str, Tensor]
-    logits: Tensor
-    boxes: Tensor
-    embeddings: Tensor
-    matches: list[Tensor]
     targets: list[Any]
+    logits: Tensor | None = None
+    boxes: Tensor | None = None
+    embeddings: Tensor | None = None
+    matches: list[Tensor] | None = None
 
 
 @dataclass

@@ -26,7 +26,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from .injection import check_untied
-from .low_rank import LowRankLayer, updated_weight
+from .low_rank import LowRankLayer, matrix_sides, updated_weight
+from .structure import can_adapt
 from .targets import _shorten
 
 CONFIG_FILE = 'adapter_config.json'
@@ -472,7 +473,8 @@ def apply_adapters(model: nn.Module, state: Mapping[str, AdapterState]) -> None:
         state: Path -> matrices.
 
     Raises:
-        ValueError: A name is missing in the model or is no such layer, a shape does not fit, or a weight is tied to another module. Nothing is changed then.
+        ValueError: A name is missing in the model or is no such layer, a shape does not fit, or a
+            weight is tied to another module. Nothing is changed then.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     layers: dict[str, nn.Module] = {}

@@ -14,6 +14,7 @@ from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
 from mmforget.taps.detr_trunk import DETRTrunk
+from mmforget.taps.feature_trunk import FEATURES
 from mmforget.taps.matching import can_match_at_once, targets_at_once
 from mmforget.taps.own_shapes import own_shapes
 from mmforget.taps.replaced import replaced
@@ -189,7 +190,7 @@ class DETRTap(Tap):
         alike = all(shape == inputs.shape[-2:] for shape in own_shapes(inputs, data_samples))
         if frozen and not (self.cache is None and alike):
             return self._trunk.head_inputs(inputs, data_samples, frozen)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and FEATURES not in frozen):
             features = self.detector.extract_feat(inputs)
         return self.detector.forward_transformer(features, data_samples)
 

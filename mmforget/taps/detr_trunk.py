@@ -1,12 +1,10 @@
 """The frozen part of DETR-likes: cut up to inside the decoder, and its outputs remembered."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
-import torch
 from mmdet.models.layers import (
     ConditionalDetrTransformerDecoder,
     ConditionalDetrTransformerDecoderLayer,
@@ -18,24 +16,22 @@ from mmdet.models.layers import (
 )
 from torch import Tensor, nn
 
-from mmforget.taps.fingerprints import image_keys
+from mmforget.taps.feature_trunk import FEATURES, FeatureTrunk
 from mmforget.taps.own_shapes import (
     as_alone,
     as_batch,
-    cropped,
     features_as_batch,
     own_shapes,
 )
 from mmforget.taps.replaced import replaced
 from mmforget.taps.stages import Stage, StageMemory, at_once
+from mmforget.taps.trunk_batch import TrunkBatch
 from mmforget.taps.trunk_cache import Priority, TrunkCache
 
 # What the encoder hands on that holds for the whole batch, for it depends on its shape alone.
 _SHARED = ('spatial_shapes', 'level_start_index')
 # Coordinates: rounding them would move boxes.
 _EXACT = ('valid_ratios', 'encoded.valid_ratios', *_SHARED, *(f'encoded.{n}' for n in _SHARED))
-# Up to this many pixels, images of one shape go through the trunk together.
-SMALL_IMAGE = 256 * 256
 _KNOWN_DECODERS = {
     decoder.forward
     for decoder in (
@@ -56,48 +52,12 @@ _KNOWN_LAYERS = {
 }
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """What is asked for at once.
-
-    Attributes:
-        inputs: The preprocessed images, (3, H, W) each.
-        shapes: Their heights and widths.
-        samples: Their data samples.
-        images: Their digests.
-        priority: How dear what is needed is to the cache.
-        keep_features: Features are kept although what lies above them is.
-        size: How many small images are computed together.
-        encoded: What the encoder gave for each image that was asked for so far.
-    """
-
-    inputs: Sequence[Tensor]
-    shapes: Sequence[tuple[int, int]]
-    samples: Sequence[Any]
-    images: Sequence[bytes]
-    priority: Priority
-    keep_features: bool
-    size: int
-    encoded: dict[bytes, dict[str, Tensor]] = field(default_factory=dict)
-
-    def together(self, indices: Sequence[int]) -> list[Hashable]:
-        """What images have in common that may be computed together: small, of one shape."""
-        return [
-            (shape, tuple(self.samples[index].img_shape) == shape) if _is_small(shape) else None
-            for index in indices
-            for shape in [self.shapes[index]]
-        ]
-
-
-def _is_small(shape: tuple[int, int]) -> bool:
-    return shape[0] * shape[1] <= SMALL_IMAGE
-
-
 class DETRTrunk:
     """Cuts a ``DetectionTransformer`` and answers from a cache what lies below the cut.
 
-    Stages, from the image upwards: ``features`` (backbone and neck), ``encoder``, then for every
-    decoder layer i ``decoder.<i>.attention`` (up to its feed-forward network) and ``decoder.<i>``.
+    Stages, from the image upwards: ``features`` (backbone and neck; before it the part of them that
+    lies below the first trained module, where they are trained), ``encoder``, then for every decoder
+    layer i ``decoder.<i>.attention`` (up to its feed-forward network) and ``decoder.<i>``.
     With the last layer's feed-forward network alone above the cut, the encoder's memory is not
     needed at all.
 
@@ -122,6 +82,7 @@ class DETRTrunk:
     ) -> None:
         self.detector = detector
         self.memory = StageMemory(cache, self.stages, _EXACT)
+        self._features = FeatureTrunk(detector, self.memory)
         self._head_parts = head_parts
         self._pre_decoder = tuple(signature(detector.pre_decoder).parameters)
         self._forward_encoder = tuple(signature(detector.forward_encoder).parameters)
@@ -134,7 +95,7 @@ class DETRTrunk:
         above = (detector.decoder, detector.bbox_head)
         others = [m for m in detector.children() if not any(m is n for n in (*below, *above))]
         stages = {
-            'features': Stage(below),
+            **self._features.stages(),
             'encoder': Stage(others, list(detector.parameters(recurse=False))),
         }
         if not self._can_cut_decoder():
@@ -163,7 +124,7 @@ class DETRTrunk:
             frozen: The leading stages in which nothing is trained, at least one.
         """
         shapes = own_shapes(inputs, samples)
-        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
+        batch = TrunkBatch.of(self.memory.cache, inputs, shapes, samples)
         return self._head_inputs(batch, frozen)
 
     def fill(self, inputs: Tensor, samples: Sequence[Any], cut: str) -> list[bytes]:
@@ -178,9 +139,11 @@ class DETRTrunk:
             What each image is known by.
         """
         shapes = own_shapes(inputs, samples)
-        batch = self._batch(inputs, shapes, samples, Priority.TRAINING, False)
-        if cut == 'features':
-            self._features(batch, range(len(samples)), batch.priority)
+        batch = TrunkBatch.of(self.memory.cache, inputs, shapes, samples)
+        if self._features.is_partial(cut):
+            self._features.remember(batch)
+        elif cut == FEATURES:
+            self._features.whole(batch, range(len(samples)), batch.priority)
         elif cut == 'encoder':
             self._encoded(batch, range(len(samples)), batch.priority)
         else:
@@ -211,8 +174,14 @@ class DETRTrunk:
             # As the evaluation's batch pads them, or detections would not be MMDetection's own.
             shapes = [tuple(seen[0].shape[-2:])] * len(samples)
             images = batch_size or len(samples)
-            batch = self._batch(
-                seen[0], shapes, samples, Priority.EVALUATION, True, at_once(images)
+            batch = TrunkBatch.of(
+                self.memory.cache,
+                seen[0],
+                shapes,
+                samples,
+                Priority.EVALUATION,
+                keep_features=True,
+                size=at_once(images),
             )
             return self._head_inputs(batch, frozen)
 
@@ -222,7 +191,8 @@ class DETRTrunk:
 
     def _unchanged_stages(self) -> list[str]:
         """The stages below the first one whose weights were seen to change; one at least."""
-        names = list(self.stages())[:-1] if self._can_cut_decoder() else list(self.stages())
+        names = [name for name in self.stages() if not self._features.is_partial(name)]
+        names = names[:-1] if self._can_cut_decoder() else names
         self.memory.look_anew()
         for name in names:
             self.memory.check(name)
@@ -236,30 +206,13 @@ class DETRTrunk:
             type(layer).forward in _KNOWN_LAYERS for layer in decoder.layers
         )
 
-    def _batch(
-        self,
-        inputs: Tensor,
-        shapes: Sequence[tuple[int, int]],
-        samples: Sequence[Any],
-        priority: Priority,
-        keep_features: bool,
-        size: int | None = None,
-    ) -> _Batch:
-        images = cropped(inputs, shapes)
-        if size is None and self.memory.cache is not None:
-            size = self.memory.cache.images_at_once
-        size = size or at_once(len(images))
-        keys = [
-            key + (f' by {size}'.encode() if _is_small(shape) else b'')
-            for key, shape in zip(image_keys(images, samples), shapes, strict=True)
-        ]
-        return _Batch(images, shapes, samples, keys, priority, keep_features, size)
-
-    def _head_inputs(self, batch: _Batch, frozen: Sequence[str]) -> dict[str, Any]:
+    def _head_inputs(self, batch: TrunkBatch, frozen: Sequence[str]) -> dict[str, Any]:
         everything = range(len(batch.images))
         cut = frozen[-1]
-        if cut == 'features':
-            return self._transform(batch, self._features(batch, everything, batch.priority))
+        if self._features.is_partial(cut):
+            return self._transform(batch, self._features.above_cut(batch))
+        if cut == FEATURES:
+            return self._transform(batch, self._features.whole(batch, everything, batch.priority))
         if cut == 'encoder':
             return self._decode(self._encoded(batch, everything, batch.priority))
         alike = len(set(batch.shapes)) == 1
@@ -275,7 +228,9 @@ class DETRTrunk:
         with self._answering_layers(decoded):
             return self._decode(encoded)
 
-    def _transform(self, batch: _Batch, entries: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+    def _transform(
+        self, batch: TrunkBatch, entries: Sequence[Mapping[str, Tensor]]
+    ) -> dict[str, Any]:
         """``forward_transformer`` on the features of images that may have several shapes."""
         detector, device = self.detector, batch.inputs[0].device
         if len(set(batch.shapes)) == 1:
@@ -300,28 +255,8 @@ class DETRTrunk:
             self.detector, 'as_two_stage', False
         )
 
-    def _features(
-        self, batch: _Batch, indices: Sequence[int], priority: Priority | None
-    ) -> list[dict[str, Tensor]]:
-        """Feature maps (1, C, H, W) of each of the images, by level."""
-        detector = self.detector
-
-        def compute(of: list[int]) -> dict[str, Tensor]:
-            inputs = torch.stack([batch.inputs[indices[place]] for place in of])
-            levels = type(detector).extract_feat(detector, inputs)
-            return {str(level): features for level, features in enumerate(levels)}
-
-        return self.memory.entries(
-            'features',
-            [batch.images[index] for index in indices],
-            compute,
-            priority,
-            batch.together(indices),
-            batch.size,
-        )
-
     def _encoded(
-        self, batch: _Batch, indices: Sequence[int], priority: Priority
+        self, batch: TrunkBatch, indices: Sequence[int], priority: Priority
     ) -> dict[str, Tensor]:
         """All that the encoder and what lies before it hand on to the decoder, by name.
 
@@ -339,7 +274,7 @@ class DETRTrunk:
             indices = [new[place] for place in of]
             lost = [i for i in indices if batch.images[i] not in features]
             if lost:  # Known a moment ago, but their file is gone.
-                entries = self._features(batch, lost, None)
+                entries = self._features.whole(batch, lost, None)
                 features.update(zip([batch.images[i] for i in lost], entries, strict=True))
             encoder_inputs, decoder_inputs = detector.pre_transformer(
                 features_as_batch([features[batch.images[i]] for i in indices], device),
@@ -362,19 +297,21 @@ class DETRTrunk:
         return as_batch([batch.encoded[batch.images[i]] for i in indices], device, alike)
 
     def _missing_features(
-        self, batch: _Batch, indices: Sequence[int]
+        self, batch: TrunkBatch, indices: Sequence[int]
     ) -> dict[bytes, dict[str, Tensor]]:
         """Features, (1, C, H, W) each, of the images of which the encoder's output is unknown."""
         missing = self._missing(batch, 'encoder', indices)
-        entries = self._features(batch, missing, Priority.BELOW if batch.keep_features else None)
+        entries = self._features.whole(
+            batch, missing, Priority.BELOW if batch.keep_features else None
+        )
         return {batch.images[i]: entry for i, entry in zip(missing, entries, strict=True)}
 
-    def _missing(self, batch: _Batch, stage: str, indices: Sequence[int]) -> list[int]:
+    def _missing(self, batch: TrunkBatch, stage: str, indices: Sequence[int]) -> list[int]:
         """The first place of every image of which a stage's output is unknown."""
         first = {batch.images[index]: index for index in reversed(indices)}
         return sorted(first[image] for image in self.memory.unknown(stage, first))
 
-    def _decoded(self, batch: _Batch, cut: str) -> list[dict[str, Tensor]]:
+    def _decoded(self, batch: TrunkBatch, cut: str) -> list[dict[str, Tensor]]:
         """What the frozen decoder layers give, by their index, and the attention above them.
 
         Where the encoder's memory is not needed above the cut, what else the decoder asks for goes

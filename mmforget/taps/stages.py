@@ -22,10 +22,12 @@ class Stage:
     Attributes:
         modules: What the stage computes with, besides that of the stages before it.
         parameters: Parameters that belong to none of the modules.
+        buffers: Buffers that belong to none of them.
     """
 
     modules: Sequence[nn.Module]
     parameters: Sequence[nn.Parameter] = ()
+    buffers: Sequence[Tensor] = ()
 
     def all_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the modules and those that belong to none."""
@@ -33,7 +35,8 @@ class Stage:
 
     def weights(self) -> Iterator[Tensor]:
         """All that decides what the stage gives for an image."""
-        return chain(self.all_parameters(), *(module.buffers() for module in self.modules))
+        of_modules = (module.buffers() for module in self.modules)
+        return chain(self.all_parameters(), self.buffers, *of_modules)
 
 
 class StageTensors:

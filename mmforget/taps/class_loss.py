@@ -1,0 +1,92 @@
+"""Which of a head's predictions its class loss counts, whatever loss that is."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from mmforget.taps.base import StreamOptions
+from mmforget.taps.replaced import replaced
+
+# A logit at which a sigmoid's loss on a negative, and its gradient, are below float32's reach.
+_CERTAINLY_NOT = -100.0
+
+
+@contextmanager
+def counting(
+    heads: Sequence[nn.Module], options: StreamOptions, mean_over_matched: bool
+) -> Iterator[None]:
+    """While open, the heads' ``loss_cls`` counts what ``options`` says.
+
+    Args:
+        heads: Heads of MMDetection with a ``loss_cls``.
+        options: What is counted.
+        mean_over_matched: With matched predictions alone, the loss is their mean. Otherwise it is
+            averaged as the head wants it: dense heads divide by the number of objects anyhow.
+    """
+    if not options.matched_only and not options.true_class_only:
+        yield
+        return
+    with ExitStack() as stack:
+        for head in heads:
+            counted = _CountedClassLoss(head.loss_cls, options, mean_over_matched)
+            stack.enter_context(replaced(head, 'loss_cls', counted))
+        yield
+
+
+class _CountedClassLoss(nn.Module):
+    """A class loss that sees matched predictions, or their true classes, alone."""
+
+    def __init__(self, loss: nn.Module, options: StreamOptions, mean_over_matched: bool) -> None:
+        super().__init__()
+        self.loss = loss
+        self._options = options
+        self._mean_over_matched = mean_over_matched
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__('loss'), name)
+
+    def forward(
+        self,
+        scores: Tensor,
+        target: Tensor | tuple[Tensor, ...],
+        weight: Tensor | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """The loss of what counts.
+
+        Args:
+            scores: (N, C) for sigmoids, (N, C + 1) for a softmax with the background at the end.
+            target: Labels (N,), C and above for the background; or scores of every class, (N, C);
+                or labels with their scores.
+            weight: (N,) or (N, C).
+            **options: ``avg_factor`` and others of MMDetection's losses.
+        """
+        sigmoid = getattr(self.loss, 'use_sigmoid', False)
+        classes = scores.shape[-1] if sigmoid else scores.shape[-1] - 1
+        true = _true_classes(target, classes)
+        matched = true.any(dim=-1)
+        if self._options.true_class_only:
+            scores = torch.where(true, scores, scores.new_tensor(_CERTAINLY_NOT))
+        if weight is None:
+            weight = scores.new_ones(len(scores))
+        weight = weight * (matched if weight.dim() == 1 else matched[:, None])
+        if self._mean_over_matched and options.get('avg_factor') is not None:
+            options['avg_factor'] = matched.sum().clamp(min=1).to(scores.dtype)
+        return self.loss(scores, target, weight, **options)
+
+
+def _true_classes(target: Tensor | tuple[Tensor, ...], classes: int) -> Tensor:
+    """Whether a class is the true one of a prediction, (N, C); nowhere for the background."""
+    labels = target[0] if isinstance(target, (tuple, list)) else target
+    if labels.dim() > 1:
+        return labels > 0
+    known = (labels >= 0) & (labels < classes)
+    safe = torch.where(known, labels, classes).long()
+    return one_hot(safe, classes + 1)[:, :classes].bool()
