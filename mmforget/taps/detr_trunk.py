@@ -55,9 +55,9 @@ _KNOWN_LAYERS = {
 class DETRTrunk:
     """Cuts a ``DetectionTransformer`` and answers from a cache what lies below the cut.
 
-    Stages, from the image upwards: ``features`` (backbone and neck; before it the part of them that
-    lies below the first trained module, where they are trained), ``encoder``, then for every decoder
-    layer i ``decoder.<i>.attention`` (up to its feed-forward network) and ``decoder.<i>``.
+    Stages, from the image upwards: ``features`` (backbone and neck; where they are trained, the
+    part below the first trained module comes before it), ``encoder``, then for every decoder layer
+    i ``decoder.<i>.attention`` (up to its feed-forward network) and ``decoder.<i>``.
     With the last layer's feed-forward network alone above the cut, the encoder's memory is not
     needed at all.
 

@@ -147,10 +147,9 @@ class FeatureTap(Tap):
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
     """MMDetection's losses, each level's added up; what is no loss is left out."""
-    return {
-        name: sum(part.mean() for part in value)
-        if isinstance(value, (list, tuple))
-        else value.mean()
+    parts = {
+        name: value if isinstance(value, (list, tuple)) else [value]
         for name, value in losses.items()
         if 'loss' in name
     }
+    return {name: sum(part.mean() for part in levels) for name, levels in parts.items()}
