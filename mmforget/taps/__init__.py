@@ -3,6 +3,8 @@
 from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
 from mmforget.taps.dense import DenseTap
 from mmforget.taps.detr import DeformableDETRTap, DETRTap
+from mmforget.taps.dino import DINOTap
+from mmforget.taps.mask_former import MaskFormerTap
 from mmforget.taps.stages import Stage, at_once
 from mmforget.taps.trunk_batch import SMALL_IMAGE
 from mmforget.taps.trunk_cache import TrunkCache
@@ -10,7 +12,9 @@ from mmforget.taps.two_stage import TwoStageTap
 
 __all__ = [
     'SMALL_IMAGE',
+    'MaskFormerTap',
     'DETRTap',
+    'DINOTap',
     'DeformableDETRTap',
     'DenseTap',
     'Stage',

@@ -113,13 +113,15 @@ class DETRTap(Tap):
     """Reads mmdet's ``DetectionTransformer`` detectors whose head has ``loss_by_feat``."""
 
     fields = frozenset({'losses', 'logits', 'boxes', 'embeddings', 'matches', 'targets'})
+    #: The ``forward_transformer`` that the tap takes apart.
+    known_forward = DetectionTransformer.forward_transformer
 
     def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
-        if type(detector).forward_transformer is not DetectionTransformer.forward_transformer:
+        if type(detector).forward_transformer is not self.known_forward:
             raise TypeError(
-                f'{type(detector).__name__} has a forward of its own (denoising queries, text), '
-                'which mmforget cannot read yet. Single- and two-stage Deformable DETR, DETR, '
-                'Conditional DETR and DAB-DETR work.'
+                f'{type(detector).__name__} has a forward of its own (text, query groups), which '
+                'mmforget cannot read yet. Single- and two-stage Deformable DETR, DETR, '
+                'Conditional DETR, DAB-DETR and DINO work.'
             )
         super().__init__(detector, cache)
         self._trunk = DETRTrunk(detector, cache, self._head_parts_below)

@@ -13,6 +13,7 @@ from mmdet.models.layers import (
     DeformableDetrTransformerDecoder,
     DetrTransformerDecoder,
     DetrTransformerDecoderLayer,
+    DinoTransformerDecoder,
 )
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ _KNOWN_DECODERS = {
         DeformableDetrTransformerDecoder,
         ConditionalDetrTransformerDecoder,
         DABDetrTransformerDecoder,
+        DinoTransformerDecoder,
     )
 }
 # Each of them ends with the feed-forward network and a norm.
@@ -61,7 +63,7 @@ class DETRTrunk:
     With the last layer's feed-forward network alone above the cut, the encoder's memory is not
     needed at all.
 
-    The decoders of DETR, Deformable DETR, Conditional DETR and DAB-DETR can be cut. Where a
+    The decoders of DETR, Deformable DETR, Conditional DETR, DAB-DETR and DINO can be cut. Where a
     decoder or one of its layers has a forward of its own, the last stage is ``encoder``.
 
     What happens between decoder layers (box refinement, reference points) is computed every time,
