@@ -1,0 +1,11 @@
+# Trains a small DINO on Garments, to forget from:
+#   python tools/model_converters/mobilenetv2_imagenet.py
+#   python tools/train.py configs/garments/dino_mobilenetv2_3k_garments.py
+_base_ = [
+    '../_base_/datasets/garments.py',
+    '../_base_/models/dino_mobilenetv2.py',
+    '../_base_/schedules/train_3k.py',
+    '../_base_/default_runtime.py',
+]
+train_dataloader = dict(batch_size=8, sampler=dict(type='InfiniteSampler'))
+val_evaluator = dict(classwise=True)

@@ -1,0 +1,15 @@
+# Trains a Faster R-CNN on a vision transformer and ViTDet's pyramid:
+#   python tools/model_converters/mobilenetv2_imagenet.py
+#   python tools/train.py configs/garments/faster-rcnn_mimdet-vit-sfp_3k_garments.py
+_base_ = [
+    '../_base_/datasets/garments.py',
+    '../_base_/models/faster-rcnn_mimdet-vit-sfp.py',
+    '../_base_/schedules/train_3k.py',
+    '../_base_/default_runtime.py',
+]
+train_dataloader = dict(batch_size=8, sampler=dict(type='InfiniteSampler'))
+val_evaluator = dict(classwise=True)
+# The transformer starts from noise, the stem from ImageNet.
+optim_wrapper = dict(
+    paramwise_cfg=dict(_delete_=True, custom_keys={'backbone.stem': dict(lr_mult=0.1)})
+)
