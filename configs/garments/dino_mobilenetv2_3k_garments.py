@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/datasets/garments.py',
     '../_base_/models/dino_mobilenetv2.py',
     '../_base_/schedules/train_3k.py',
-    '../_base_/default_runtime.py',
 ]
 train_dataloader = dict(batch_size=8, sampler=dict(type='InfiniteSampler'))
 val_evaluator = dict(classwise=True)

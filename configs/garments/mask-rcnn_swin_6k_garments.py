@@ -4,7 +4,6 @@ _base_ = [
     '../_base_/datasets/garments-masks.py',
     '../_base_/models/mask-rcnn_swin.py',
     '../_base_/schedules/train_3k.py',
-    '../_base_/default_runtime.py',
 ]
 max_iters = 6000
 train_cfg = dict(max_iters=max_iters, val_begin=5400, val_interval=600)

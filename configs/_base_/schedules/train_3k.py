@@ -1,4 +1,5 @@
 # 3,000 iterations: AdamW with warm-up and cosine decay, the backbone a tenth as fast.
+_base_ = ['../default_runtime.py']
 max_iters = 3000
 # Evaluated over the last tenth of the schedule, to show the plateau.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_begin=2700, val_interval=300)
