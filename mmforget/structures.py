@@ -205,7 +205,10 @@ class ProtocolResult:
 
 @dataclass
 class ResultsRow:
-    """One row of ``forgetting.json``: what one task did (design, section 3)."""
+    """One row of ``forgetting.json``: what one task did (design, section 3).
+
+    ``segm`` holds ``full``, ``restricted`` and ``per_class`` of masks, where they are scored.
+    """
 
     task: int
     classes: list[str]
@@ -218,7 +221,11 @@ class ResultsRow:
     full: dict[str, float | None] = field(default_factory=dict)
     restricted: dict[str, float | None] = field(default_factory=dict)
     per_class: dict[str, list[float | None]] = field(default_factory=dict)
+    segm: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain JSON types."""
-        return asdict(self)
+        """The row as plain JSON types; without ``segm`` where no mask was scored."""
+        row = asdict(self)
+        if not self.segm:
+            del row['segm']
+        return row

@@ -48,7 +48,7 @@ from mmforget.engine.schedules import fit_schedulers, keep_base_values
 from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
 from mmforget.engine.work_dir import check_writable, other_run
-from mmforget.evaluation import ForgettingCocoMetric
+from mmforget.evaluation import ForgettingCocoMetric, ForgettingScores
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
@@ -640,9 +640,18 @@ class ContinualForgettingLoop(BaseLoop):
             return
         metric.set_task(task)
         self._validate()
-        row.full = asdict(metric.last.full)
-        row.restricted = asdict(metric.last.restricted) if metric.last.restricted else {}
-        row.per_class = {name: list(pair) for name, pair in metric.last.per_class.items()}
+        of_boxes = _scores_of_row(metric.last)
+        row.full, row.restricted = of_boxes['full'], of_boxes['restricted']
+        row.per_class = of_boxes['per_class']
+        row.segm = _scores_of_row(metric.last.segm) if metric.last.segm else {}
+
+
+def _scores_of_row(scores: ForgettingScores) -> dict[str, Any]:
+    return {
+        'full': asdict(scores.full),
+        'restricted': asdict(scores.restricted) if scores.restricted else {},
+        'per_class': {name: list(pair) for name, pair in scores.per_class.items()},
+    }
 
 
 def build_method(config: Mapping[str, Any]) -> ForgettingMethod:

@@ -28,7 +28,8 @@ from mmforget.evaluation.restricted_coco import (
     box_results,
     category_ap,
     detection_index,
-    evaluate_boxes,
+    evaluate_detections,
+    mask_results,
     per_class_ap,
     quiet,
     restricted_ap,
@@ -36,6 +37,8 @@ from mmforget.evaluation.restricted_coco import (
 from mmforget.registry import METRICS
 from mmforget.structures import ForgettingScenario, ForgettingTask
 
+# What forgetting is scored on, and what makes COCO results out of the predictions.
+_RESULTS = {'bbox': box_results, 'segm': mask_results}
 # The names that CocoMetric gives to the twelve numbers of COCOeval.summarize, in their order.
 _SUMMARY = (
     *('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l'),
@@ -49,7 +52,8 @@ class ForgettingCocoMetric(CocoMetric):
 
     One inference pass and one matching yield everything: MMDetection's usual numbers, the scores
     with every class on all images (full protocol), and the scores with each set on the images
-    that show it (restricted protocol).
+    that show it (restricted protocol). With ``'segm'`` in ``metric`` all of it is measured on masks
+    as well: a forgotten class has no boxes and no masks.
 
     A loop drives it with :meth:`begin` and :meth:`set_task` and reads :attr:`base` and
     :attr:`last`. Alone, for example under MMDetection's ``tools/test.py``, it takes ``scenario``,
@@ -74,7 +78,8 @@ class ForgettingCocoMetric(CocoMetric):
                 {'per_class': {name: AP}, 'per_class_AP50': {name: AP50},
                  'full': {'AP': mean, 'AP50': mean},
                  'restricted': {'task_1': {'classes': [name, ...], 'AP_f': ..., 'AP_r': ...,
-                                           'AP_o': ..., 'AP50_f': ..., ...}, ...}}
+                                           'AP_o': ..., 'AP50_f': ..., ...}, ...},
+                 'segm': {the same of masks, where they are scored}}
 
         last: The scores of the last evaluation after a task; ``None`` after a base pass.
 
@@ -196,24 +201,28 @@ class ForgettingCocoMetric(CocoMetric):
 
         Returns:
             CocoMetric's keys, then AP_f, AP_r, AP_o, drop, H, H_ceiling, AP_r_relative and their
-            AP50 variants, then the same under ``restricted/``. What is undefined is left out.
+            AP50 variants, then the same under ``restricted/``; of masks all of it under ``segm/``.
+            What is undefined is left out.
         """
         self._match_scenario()
         if self._scenario is None or self.format_only:
             return super().compute_metrics(results)
         metrics: dict[str, float] = OrderedDict()
         asked = self.metrics
-        self.metrics = [name for name in asked if name != 'bbox']
+        self.metrics = [name for name in asked if name not in _RESULTS]
         try:
             if self.metrics:
                 metrics.update(super().compute_metrics(results))
         finally:
             self.metrics = asked
 
-        coco_eval = self._match_boxes(results)
-        metrics.update(self._usual_metrics(coco_eval))
+        matched = {kind: self._match(results, kind) for kind in _RESULTS if kind in self.metrics}
+        for kind, coco_eval in matched.items():
+            metrics.update(self._usual_metrics(coco_eval, kind))
         if self._task is None:
-            self.base = self._measure_base(coco_eval)
+            self.base = self._measure_base(matched['bbox'])
+            if 'segm' in matched:
+                self.base['segm'] = self._measure_base(matched['segm'])
             self.last = None
             MMLogger.get_current_instance().info(
                 'Reference of the loaded detector: AP {}, AP50 {}.'.format(
@@ -221,9 +230,13 @@ class ForgettingCocoMetric(CocoMetric):
                 )
             )
         else:
-            self.last = self._measure_task(self._task, coco_eval)
-            metrics.update(_flat(self.last))
+            self.last = self._measure_task(self._task, matched['bbox'], self.base)
             self._log(self._task, self.last)
+            if 'segm' in matched:
+                base = (self.base or {}).get('segm')
+                self.last.segm = self._measure_task(self._task, matched['segm'], base)
+                self._log(self._task, self.last.segm, ' of masks')
+            metrics.update(_flat(self.last))
         return metrics
 
     def _check_arguments(self) -> None:
@@ -281,8 +294,8 @@ class ForgettingCocoMetric(CocoMetric):
             )
         return {name: ids[name] for name in self._scenario.classes}
 
-    def _match_boxes(self, results: list) -> COCOeval:
-        """Matches the detections to the objects, once, for all protocols."""
+    def _match(self, results: list, kind: str) -> COCOeval:
+        """Matches the boxes or masks to those of the objects, once, for all protocols."""
         gts, preds = zip(*results, strict=True)
         if self._coco_api is None:
             with tempfile.TemporaryDirectory() as folder, quiet():
@@ -295,14 +308,15 @@ class ForgettingCocoMetric(CocoMetric):
             self.img_ids = self._coco_api.get_img_ids()
         if self.outfile_prefix:
             self.results2json(preds, self.outfile_prefix)
-        return evaluate_boxes(
+        return evaluate_detections(
             self._coco_api,
-            detection_index(self._coco_api, box_results(preds, self.cat_ids)),
+            detection_index(self._coco_api, _RESULTS[kind](preds, self.cat_ids)),
             list(ids.values()),
             self.img_ids,
             self.proposal_nums,
             self.iou_thrs,
             self._evaluator(),
+            kind,
         )
 
     def _evaluator(self) -> type[COCOeval]:
@@ -316,8 +330,8 @@ class ForgettingCocoMetric(CocoMetric):
         numbered = all(isinstance(image, int) for image in self.img_ids or ())
         return FastCOCOeval if self.fast_eval and numbered else COCOeval
 
-    def _usual_metrics(self, coco_eval: COCOeval) -> dict[str, float]:
-        """What CocoMetric reports on boxes, under its keys and rounded as it does."""
+    def _usual_metrics(self, coco_eval: COCOeval, kind: str) -> dict[str, float]:
+        """What CocoMetric reports on boxes or masks, under its keys and rounded as it does."""
         items = _SUMMARY[:6] if self.metric_items is None else self.metric_items
         unknown = [item for item in items if item not in _SUMMARY]
         if unknown:
@@ -325,9 +339,9 @@ class ForgettingCocoMetric(CocoMetric):
         logger = MMLogger.get_current_instance()
         with quiet() as printed:
             coco_eval.summarize()
-        logger.info('Evaluating bbox...\n' + printed.getvalue())
+        logger.info(f'Evaluating {kind}...\n{printed.getvalue()}')
         stats = dict(zip(_SUMMARY, coco_eval.stats, strict=True))
-        metrics = {f'bbox_{item}': round(float(stats[item]), 3) for item in items}
+        metrics = {f'{kind}_{item}': round(float(stats[item]), 3) for item in items}
         if self.classwise:
             columns = {
                 'mAP': category_ap(coco_eval),
@@ -387,9 +401,10 @@ class ForgettingCocoMetric(CocoMetric):
             'restricted': restricted,
         }
 
-    def _measure_task(self, task: ForgettingTask, coco_eval: COCOeval) -> ForgettingScores:
+    def _measure_task(
+        self, task: ForgettingTask, coco_eval: COCOeval, base: Mapping[str, Any] | None
+    ) -> ForgettingScores:
         class_ap, class_ap50 = self._class_ap(coco_eval)
-        base = self.base
         before: ClassAP = base['per_class'] if base else dict.fromkeys(class_ap)
         before50: ClassAP = base['per_class_AP50'] if base else dict.fromkeys(class_ap50)
         restricted = None
@@ -420,7 +435,7 @@ class ForgettingCocoMetric(CocoMetric):
             'wrote into its work_dir>.'
         )
 
-    def _log(self, task: ForgettingTask, scores: ForgettingScores) -> None:
+    def _log(self, task: ForgettingTask, scores: ForgettingScores, of: str = '') -> None:
         """Logs the scores and a table of all classes: forget set, old set, retain set."""
         head = ['class', 'role', 'AP before', 'AP after', 'AP50 before', 'AP50 after']
         sets = class_sets(task)
@@ -433,7 +448,7 @@ class ForgettingCocoMetric(CocoMetric):
         restricted = asdict(scores.restricted) if scores.restricted else dict.fromkeys(full)
         summary = [[key, _text(full[key]), _text(restricted[key])] for key in full]
         MMLogger.get_current_instance().info(
-            f'Forgetting after {task.name} (role f: to forget, o: forgotten earlier, r: retained)'
+            f'Forgetting{of} after {task.name} (role f: to forget, o: forgotten earlier, r: retained)'
             f'\n{AsciiTable([head, *rows]).table}'
             f'\n{AsciiTable([["score", "full", "restricted"], *summary]).table}'
         )
@@ -458,7 +473,10 @@ def _flat(scores: ForgettingScores) -> dict[str, float]:
     metrics = dict(asdict(scores.full))
     if scores.restricted is not None:
         metrics |= {f'restricted/{key}': v for key, v in asdict(scores.restricted).items()}
-    return {key: float(value) for key, value in metrics.items() if value is not None}
+    flat = {key: float(value) for key, value in metrics.items() if value is not None}
+    if scores.segm is not None:
+        flat |= {f'segm/{key}': value for key, value in _flat(scores.segm).items()}
+    return flat
 
 
 def _read_base(path: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def fast_eval_installed() -> bool:
 
 
 class FastCOCOeval(COCOeval):
-    """pycocotools' COCOeval of boxes with faster-coco-eval inside.
+    """pycocotools' COCOeval of boxes and masks with faster-coco-eval inside.
 
     The numbers are pycocotools' up to the last bits of a float. Results per image and class stand
     in ``evalImgs`` in the same order, though not to be looked into from Python, so that

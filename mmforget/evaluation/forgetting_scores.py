@@ -24,6 +24,7 @@ class ForgettingScores:
         per_class: For each class AP of the loaded detector (``None`` if unknown) and AP now,
             both on all images.
         per_class_AP50: The same at IoU 0.5.
+        segm: The same scores of masks; ``None`` if not asked for.
     """
 
     task: str
@@ -31,6 +32,7 @@ class ForgettingScores:
     restricted: ProtocolResult | None
     per_class: dict[str, list[float | None]]
     per_class_AP50: dict[str, list[float | None]]
+    segm: 'ForgettingScores | None' = None
 
 
 def mean_ap(class_ap: ClassAP, classes: Iterable[str]) -> float | None:

@@ -67,13 +67,43 @@ def box_results(predictions: Iterable[Mapping[str, Any]], cat_ids: Sequence[int]
     return results
 
 
+def mask_results(predictions: Iterable[Mapping[str, Any]], cat_ids: Sequence[int]) -> list[dict]:
+    """The same for masks.
+
+    Args:
+        predictions: Per image ``img_id``, ``masks`` (N run-length codes), ``labels`` (N,) and
+            ``mask_scores`` (N,), or ``scores`` where a mask has none of its own.
+        cat_ids: Category id of each label.
+    """
+    results = []
+    for image in predictions:
+        scores = image.get('mask_scores', image['scores']).tolist()
+        detections = zip(image['masks'], scores, image['labels'].tolist(), strict=True)
+        results += [
+            {
+                'image_id': image['img_id'],
+                'segmentation': _as_text(code),
+                'score': score,
+                'category_id': cat_ids[label],
+            }
+            for code, score, label in detections
+        ]
+    return results
+
+
+def _as_text(code: Mapping[str, Any]) -> dict[str, Any]:
+    """A run-length code as a JSON file holds it."""
+    counts = code['counts']
+    return {**code, 'counts': counts.decode() if isinstance(counts, bytes) else counts}
+
+
 def detection_index(coco_gt: COCO, predictions: list[dict]) -> COCO:
     """``coco_gt.loadRes`` which takes an empty list too.
 
     Args:
         coco_gt: The ground truth.
-        predictions: Detections as COCO result dicts (``image_id``, ``category_id``, ``bbox`` as
-            x, y, w, h in pixels, ``score``). pycocotools adds fields to them.
+        predictions: Detections as COCO result dicts (``image_id``, ``category_id``, ``score``, and
+            ``bbox`` as x, y, w, h in pixels or ``segmentation``). pycocotools adds fields to them.
     """
     with quiet():
         if predictions:
@@ -89,7 +119,7 @@ def detection_index(coco_gt: COCO, predictions: list[dict]) -> COCO:
         return coco_dt
 
 
-def evaluate_boxes(
+def evaluate_detections(
     coco_gt: COCO,
     coco_dt: COCO,
     cat_ids: Sequence[int],
@@ -97,6 +127,7 @@ def evaluate_boxes(
     max_dets: Sequence[int] = (1, 10, MAX_DETS),
     iou_thrs: np.ndarray | None = None,
     evaluator: type[COCOeval] = COCOeval,
+    kind: str = 'bbox',
 ) -> COCOeval:
     """Matches and accumulates once: the COCOeval from which every protocol is read.
 
@@ -108,8 +139,9 @@ def evaluate_boxes(
         max_dets: Numbers of detections per image and class to evaluate at.
         iou_thrs: IoU thresholds, (T,); ``None`` for 0.5, 0.55, ..., 0.95.
         evaluator: The class that matches.
+        kind: ``'bbox'`` or ``'segm'``: what overlaps are taken of.
     """
-    coco_eval = evaluator(coco_gt, coco_dt, 'bbox')
+    coco_eval = evaluator(coco_gt, coco_dt, kind)
     coco_eval.params.catIds = list(cat_ids)
     coco_eval.params.imgIds = list(img_ids)
     coco_eval.params.maxDets = list(max_dets)

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from mmforget.evaluation.restricted_coco import (
     category_ap,
     detection_index,
-    evaluate_boxes,
+    evaluate_detections,
     images_with,
     per_class_ap,
     restrict,
@@ -25,7 +25,7 @@ def coco_gt(data):
 @pytest.fixture(scope='module')
 def coco_eval(data, coco_gt):
     coco_dt = detection_index(coco_gt, data.coco_detections())
-    return evaluate_boxes(coco_gt, coco_dt, list(data.ids.values()), coco_gt.getImgIds())
+    return evaluate_detections(coco_gt, coco_dt, list(data.ids.values()), coco_gt.getImgIds())
 
 
 def assert_same(found, expected, ids, names):
@@ -105,18 +105,18 @@ def test_ap_counts_100_detections_whatever_else_is_evaluated():
     with contextlib.redirect_stdout(io.StringIO()):
         gt.createIndex()
     dt = detection_index(gt, found)
-    wide = evaluate_boxes(gt, dt, [3], [1], max_dets=(100, 300, 1000))
+    wide = evaluate_detections(gt, dt, [3], [1], max_dets=(100, 300, 1000))
     assert category_ap(wide) == {3: 0.0}
     assert restricted_ap(wide, [3]).ap == {3: 0.0}
     # Without 100 among them, the largest number is taken.
-    other = evaluate_boxes(gt, dt, [3], [1], max_dets=(1, 10, 300))
+    other = evaluate_detections(gt, dt, [3], [1], max_dets=(1, 10, 300))
     assert category_ap(other)[3] > 0
     assert restricted_ap(other, [3]).ap == category_ap(other)
 
 
 def test_no_detections_is_zero(data, coco_gt):
     coco_dt = detection_index(coco_gt, [])
-    coco_eval = evaluate_boxes(coco_gt, coco_dt, list(data.ids.values()), coco_gt.getImgIds())
+    coco_eval = evaluate_detections(coco_gt, coco_dt, list(data.ids.values()), coco_gt.getImgIds())
     expected = {
         i: None if name in (data.never_shown, data.crowds_only) else 0.0
         for name, i in data.ids.items()
@@ -128,7 +128,7 @@ def test_no_detections_is_zero(data, coco_gt):
 def test_ap50_is_unknown_without_its_threshold(data, coco_gt):
     coco_dt = detection_index(coco_gt, data.coco_detections())
     images = coco_gt.getImgIds()
-    coco_eval = evaluate_boxes(coco_gt, coco_dt, [18], images, iou_thrs=[0.6, 0.75])
+    coco_eval = evaluate_detections(coco_gt, coco_dt, [18], images, iou_thrs=[0.6, 0.75])
     found = per_class_ap(coco_eval)
     assert found.ap50 == {18: None} and found.ap[18] > 0
     assert restricted_ap(coco_eval, [18]).ap50 == {18: None}
@@ -136,5 +136,5 @@ def test_ap50_is_unknown_without_its_threshold(data, coco_gt):
 
 def test_nothing_is_printed(data, coco_gt, capsys):
     coco_dt = detection_index(coco_gt, data.coco_detections())
-    restricted_ap(evaluate_boxes(coco_gt, coco_dt, [18, 17], coco_gt.getImgIds()), [18])
+    restricted_ap(evaluate_detections(coco_gt, coco_dt, [18, 17], coco_gt.getImgIds()), [18])
     assert capsys.readouterr().out == ''
