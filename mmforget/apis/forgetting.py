@@ -15,9 +15,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmforget.adapters import find_targets
+from mmforget.adapters import find_targets, transformer_blocks
 from mmforget.apis.data_configs import missing_file, parts_of
 from mmforget.apis.forgetting_config import (
+    CONVOLUTIONAL,
     ForgettingConfig,
     build_forgetting_config,
     drop_validation,
@@ -213,7 +214,7 @@ def prepare(
         load_config(config), str(checkpoint), wanted, data_root, evaluate, cfg_options
     )
     _check_annotations(built)
-    _check_detector(built.config)
+    _check_detector(built, chosen=any(key.startswith('custom_hooks') for key in cfg_options or ()))
     return PreparedForgetting(built.config, tuple(built.notes), out, work_dir, resume)
 
 
@@ -362,8 +363,14 @@ def _check_annotations(built: ForgettingConfig) -> None:
             return
 
 
-def _check_detector(config: Config) -> None:
-    """Builds the detector once, without weights: can it be read, and has it the layers?"""
+def _check_detector(built: ForgettingConfig, chosen: bool) -> None:
+    """Builds the detector once, without weights: can it be read, and has it the layers?
+
+    Args:
+        built: Where the detector has no transformer blocks, its adapters go to its convolutions.
+        chosen: The user says where adapters go.
+    """
+    config = built.config
     register_all_modules(init_default_scope=False)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         # Detectors write into the config they are built from.
@@ -373,5 +380,12 @@ def _check_detector(config: Config) -> None:
     except TypeError as error:
         raise ValueError(str(error)) from None
     for hook in config.custom_hooks:
-        if 'targets' in hook:
-            find_targets(detector, hook['targets'])
+        if 'targets' not in hook:
+            continue
+        if hook.targets == 'ffn' and not chosen and not transformer_blocks(detector):
+            hook.update(CONVOLUTIONAL)
+            built.notes.append(
+                f'{type(detector).__name__} has no transformer blocks: adapters go to its '
+                'convolutions, in groups by stage.'
+            )
+        find_targets(detector, hook['targets'])

@@ -26,10 +26,13 @@ from mmforget.engine import TrainableHook
 
 BATCH_SIZE = 8
 TRUNK_CACHE_MB = 1024
-# The bound is reached at a score of e^-6 in a focal loss of weight 2.
-METHOD = {'type': 'mmforget.GSLoRA', 'forget_weight': 0.3, 'bound': 3}
+METHOD = {'type': 'mmforget.GSLoRA', 'forget_weight': 0.3}
+# The bound of the forget loss is reached at a score of e^-6.
+_FORGOTTEN = 6.0
 TRIAL = {'type': 'GroupTrial', 'strength': 0.7, 'steps': 8, 'patience': 2}
 TRIAL_HELD_OUT = 2
+# Where adapters go in a detector without transformer blocks.
+CONVOLUTIONAL = {'targets': 'conv', 'group_by': 'stage'}
 OPTIMIZER = {
     'type': 'OptimWrapper',
     'optimizer': {'type': 'AdamW', 'lr': 7e-3, 'weight_decay': 1e-4},
@@ -152,7 +155,7 @@ def build_forgetting_config(
             'retain': request.retain_sampling,
         },
         'max_steps': request.steps,
-        'method': {**METHOD, _forget_loss(config.model): True},
+        'method': {**METHOD, **_forget_loss(config.model)},
         'trunk_cache_mb': TRUNK_CACHE_MB,
     }
     config.optim_wrapper = copy.deepcopy(OPTIMIZER)
@@ -236,15 +239,32 @@ def _is_of_the_data(key: str) -> bool:
     return first in ('val_evaluator', 'model') or (of_dataset and '.pipeline' not in rest)
 
 
+def class_loss(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the loss that tells a detector's classes apart; empty if none is named."""
+    head = model.get('bbox_head') or model.get('panoptic_head')
+    if head is None:
+        head = (model.get('roi_head') or {}).get('bbox_head')
+    if isinstance(head, (list, tuple)):  # A cascade's, all alike.
+        head = head[-1]
+    return (head or {}).get('loss_cls') or {}
+
+
 def has_sigmoid_scores(model: Mapping[str, Any]) -> bool:
     """Whether the head scores each class by a sigmoid of its own, as told by its class loss."""
-    loss = (model.get('bbox_head') or {}).get('loss_cls') or {}
-    return bool(loss.get('use_sigmoid', 'Focal' in type_name(loss)))
+    loss = class_loss(model)
+    return bool(loss.get('use_sigmoid', 'Focal' in type_name(loss) if loss else False))
 
 
-def _forget_loss(model: Mapping[str, Any]) -> str:
-    """What the forget loss counts: a softmax has no score of one class alone."""
-    return 'true_class_only' if has_sigmoid_scores(model) else 'matched_only'
+def _forget_loss(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the forget loss counts, and its bound.
+
+    A softmax has no score of one class alone. A focal loss is a share alpha of the logarithm where
+    the score is near zero.
+    """
+    loss = class_loss(model)
+    share = loss.get('alpha', 0.25) if loss and type_name(loss) == 'FocalLoss' else 1.0
+    counted = 'true_class_only' if has_sigmoid_scores(model) else 'matched_only'
+    return {counted: True, 'bound': _FORGOTTEN * share * loss.get('loss_weight', 1.0)}
 
 
 def _set_training_data(config: Config, notes: list[str]) -> None:
@@ -305,7 +325,8 @@ def _set_validation(config: Config, evaluate: bool, notes: list[str]) -> None:
             f'{", ".join(names)} gave way to COCO AP on the same images, by which forgetting is '
             'measured.'
         )
-    metric['metric'] = 'bbox'
+    asked = metric.get('metric', 'bbox')
+    metric['metric'] = ['bbox', 'segm'] if 'segm' in asked else 'bbox'
     parts = list(parts_of(loader.dataset))
     if not metric.get('ann_file') and len(parts) == 1:
         path = annotation_path(parts[0])

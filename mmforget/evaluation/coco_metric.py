@@ -448,7 +448,8 @@ class ForgettingCocoMetric(CocoMetric):
         restricted = asdict(scores.restricted) if scores.restricted else dict.fromkeys(full)
         summary = [[key, _text(full[key]), _text(restricted[key])] for key in full]
         MMLogger.get_current_instance().info(
-            f'Forgetting{of} after {task.name} (role f: to forget, o: forgotten earlier, r: retained)'
+            f'Forgetting{of} after {task.name} '
+            '(role f: to forget, o: forgotten earlier, r: retained)'
             f'\n{AsciiTable([head, *rows]).table}'
             f'\n{AsciiTable([["score", "full", "restricted"], *summary]).table}'
         )
