@@ -22,7 +22,12 @@ def structure_version() -> int:
 
 
 def inject(
-    model: nn.Module, targets: str | Sequence[str], rank: int, alpha: float, seed: int = 0
+    model: nn.Module,
+    targets: str | Sequence[str],
+    rank: int,
+    alpha: float,
+    seed: int = 0,
+    within: str | None = None,
 ) -> dict[str, LowRankLayer]:
     """Put adapters on the target layers and freeze every other parameter of the model.
 
@@ -36,6 +41,7 @@ def inject(
         rank: Rank of every adapter.
         alpha: Scaling numerator; the update is scaled by ``alpha / rank``.
         seed: Seed of the initialisation.
+        within: See :func:`find_targets`.
 
     Returns:
         Path -> adapter, in model order.
@@ -45,7 +51,7 @@ def inject(
             another module (folding the adapter would change that module as well). Nothing is
             changed then.
     """
-    layers = check_injection(model, targets, rank)
+    layers = check_injection(model, targets, rank, within)
     adapters = {
         name: adapted(layer, rank, alpha, layer_generator(seed, name))
         for name, layer in layers.items()
@@ -67,7 +73,7 @@ def adapted(
 
 
 def check_injection(
-    model: nn.Module, targets: str | Sequence[str], rank: int
+    model: nn.Module, targets: str | Sequence[str], rank: int, within: str | None = None
 ) -> dict[str, nn.Module]:
     """Find the target layers and check that :func:`inject` can put adapters on them.
 
@@ -75,6 +81,7 @@ def check_injection(
         model: Read only.
         targets: See :func:`find_targets`.
         rank: Rank of every adapter.
+        within: See :func:`find_targets`.
 
     Returns:
         Path -> layer, in model order.
@@ -82,7 +89,7 @@ def check_injection(
     Raises:
         ValueError: As :func:`inject`.
     """
-    layers = find_targets(model, targets)
+    layers = find_targets(model, targets, within)
     for name, layer in layers.items():
         rows, columns = matrix_sides(layer)
         check_rank(rank, columns, rows, name)

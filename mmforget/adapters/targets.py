@@ -46,7 +46,9 @@ def _shorten(names: Iterable[str], limit: int = 20) -> str:
     return ', '.join(names[:limit]) + more
 
 
-def find_targets(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn.Module]:
+def find_targets(
+    model: nn.Module, targets: str | Sequence[str], within: str | None = None
+) -> dict[str, nn.Module]:
     """Find the layers that ``targets`` names.
 
     Args:
@@ -55,19 +57,26 @@ def find_targets(model: nn.Module, targets: str | Sequence[str]) -> dict[str, nn
             path, or a regex that must match a whole path, or a list of any of these. A text that is
             an exact path is never read as a regex. Only linear layers and convolutions without
             groups and without an adapter count.
+        within: Path of a part of the model, such as ``'backbone'``: layers elsewhere do not count.
 
     Returns:
         Path -> layer, in model order. A layer that sits in the model under several paths appears
         under the first.
 
     Raises:
-        ValueError: Nothing matches, one entry of a list matches nothing, or a regex is malformed.
+        ValueError: Nothing matches, one entry of a list matches nothing, a regex is malformed, or
+            the model has no part ``within``.
     """
+    if within is not None and within not in dict(model.named_modules()):
+        raise ValueError(
+            f'within={within!r}: the model has no such part. It has '
+            f'{_shorten(name for name, _ in model.named_children())}.'
+        )
     entries = [targets] if isinstance(targets, str) else list(targets)
     layers = {
         name: layer
         for name, layer in adaptable_layers(model).items()
-        if not isinstance(layer, LowRankLayer)
+        if not isinstance(layer, LowRankLayer) and (within is None or name.startswith(f'{within}.'))
     }
 
     def fail(problem: str) -> ValueError:

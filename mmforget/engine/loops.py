@@ -54,7 +54,7 @@ from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
 from mmforget.taps import SMALL_IMAGE, at_once, build_tap
-from mmforget.trainable import TrainablePart, drop_from_optimizer
+from mmforget.trainable import CombinedParts, TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
 # Batches that are loaded ahead, so that the trunk may see images of several at once.
@@ -154,7 +154,7 @@ class ContinualForgettingLoop(BaseLoop):
         self.scenario = ForgettingScenario.from_requests(
             scenario['tasks'], self.dataloader.dataset.metainfo['classes']
         )
-        self.trainable_hook = _find_trainable_hook(runner)
+        self.trainable_hooks = _find_trainable_hooks(runner)
         self.index = class_index(self.dataloader.dataset)
         self.max_steps = int(max_steps)
         self.checkpoint_interval = _take_over_checkpoints(runner, checkpoint_interval)
@@ -180,10 +180,15 @@ class ContinualForgettingLoop(BaseLoop):
         runner.register_hook(LoopStateHook())
         runner.register_hook(ProgressHook())
 
+    def build_trainable(self) -> TrainablePart:
+        """What may move in one task: that of the one hook, or of all of them together."""
+        parts = [hook.build() for hook in self.trainable_hooks]
+        return parts[0] if len(parts) == 1 else CombinedParts(parts)
+
     def _check_parts(self, method: ForgettingMethod) -> None:
         """What would fail in one of the tasks fails here, before any work."""
         model, work_dir = self.runner.model, self.runner.work_dir
-        part = self.trainable_hook.build()
+        part = self.build_trainable()
         check_method(method, build_tap(model), self.scenario)
         part.check(model, self.scenario)
         check_budget(part, self.max_steps)
@@ -292,7 +297,7 @@ class ContinualForgettingLoop(BaseLoop):
         checkpoint['message_hub'] = unpack_message_hub(checkpoint['message_hub'])
         if state['trainable'] is not None:
             task = self.scenario.tasks[self.task_index]
-            trainable = self.trainable_hook.build()
+            trainable = self.build_trainable()
             trainable.restore(
                 self.runner.model,
                 task,
@@ -316,13 +321,12 @@ class ContinualForgettingLoop(BaseLoop):
 
     def _identity(self) -> dict[str, Any]:
         """What makes a run the one it is, as plain types; the detector it began with aside."""
-        hook = self.trainable_hook
         identity = {
             'tasks': [list(task.classes) for task in self.scenario.tasks],
             'max_steps': self.max_steps,
             'samplings': {name: asdict(self.samplings[name]) for name in _STREAMS},
             'method': self.method_config,
-            'trainable': {'type': type(hook).__name__, **hook.config},
+            'trainable': _identity_of(self.trainable_hooks),
             'seed': (self.runner.cfg.get('randomness') or {}).get('seed'),
         }
         return json.loads(json.dumps(identity, default=repr))
@@ -372,7 +376,7 @@ class ContinualForgettingLoop(BaseLoop):
         start = time.perf_counter() - self._seconds_before_resume
         _reset_peak_memory()
         if self._live is None:
-            trainable = self.trainable_hook.build()
+            trainable = self.build_trainable()
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
             step = self._prepare_step(self._prepare_method(task), trainable)
             self._rank_groups(task, step)
@@ -683,14 +687,19 @@ def _read_samplings(scenario: Mapping[str, Any]) -> dict[str, StreamSampling]:
     return {name: StreamSampling(**scenario.get(name, {'ratio': 0.1})) for name in _STREAMS}
 
 
-def _find_trainable_hook(runner: Runner) -> TrainableHook:
+def _find_trainable_hooks(runner: Runner) -> list[TrainableHook]:
     hooks = [hook for hook in runner.hooks if isinstance(hook, TrainableHook)]
-    if len(hooks) != 1:
+    if not hooks:
         raise RuntimeError(
-            f'custom_hooks holds {len(hooks)} hooks that say what may move; expected exactly one, '
-            "for example dict(type='mmforget.GroupSparseLoRAHook', rank=8)."
+            'custom_hooks holds no hook that says what may move; expected at least one, for '
+            "example dict(type='mmforget.GroupSparseLoRAHook', rank=8)."
         )
-    return hooks[0]
+    return hooks
+
+
+def _identity_of(hooks: list[TrainableHook]) -> Any:
+    found = [{'type': type(hook).__name__, **hook.config} for hook in hooks]
+    return found[0] if len(found) == 1 else found
 
 
 def _forget_pretrained_backbone(runner: Runner) -> None:

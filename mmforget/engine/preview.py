@@ -103,7 +103,7 @@ class PreviewLoop(ContinualForgettingLoop):
             keep_freed_memory()
         task = self.scenario.tasks[0]
         parameters = sum(p.numel() for p in model.parameters())
-        trainable = self.trainable_hook.build()
+        trainable = self.build_trainable()
         trainable.inject(model, task, derive_seed(self.runner.seed, task.index))
         adapted = [name for name, m in model.named_modules() if isinstance(m, LowRankLayer)]
         count = sum(p.numel() for p in trainable.parameters())

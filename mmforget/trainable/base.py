@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mmforget.adapters import AdapterState, save_adapters
 from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable.sparsity import TrialPlan
 
@@ -26,6 +27,10 @@ class TrainablePart:
             model: The plain detector, which stays as it is.
             scenario: All tasks.
         """
+
+    def layers(self, model: nn.Module) -> list[str]:
+        """Paths of the layers of the plain detector that the part would replace."""
+        return []
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         """Freezes the model and makes this part trainable; the outputs must not change.
@@ -115,8 +120,19 @@ class TrainablePart:
         """Injects and rebuilds what was alive when ``structure`` was written."""
         self.inject(model, task, seed)
 
+    def adapter_state(self) -> dict[str, AdapterState]:
+        """Path -> low-rank update as it is now; empty for a part without adapters."""
+        return {}
+
     def save(self, folder: str, base: str) -> None:
-        """Writes what the task has learnt, before it is folded."""
+        """Writes the adapters of the task, if the part has any, before they are folded.
+
+        Args:
+            folder: Where to.
+            base: The checkpoint that the run began with.
+        """
+        if self.group_names:
+            save_adapters(folder, self.adapter_state(), base, {'groups': self.group_norms()})
 
     def fold(self, model: nn.Module) -> None:
         """Turns the model into a plain detector again, with what was learnt in its weights."""

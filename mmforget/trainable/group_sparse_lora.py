@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from mmforget.adapters import (
     AdapterGroup,
+    AdapterState,
     LowRankLayer,
     adapted,
     adapter_state,
@@ -18,7 +19,6 @@ from mmforget.adapters import (
     make_groups,
     remove,
     remove_one,
-    save_adapters,
 )
 from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
@@ -35,6 +35,7 @@ class GroupSparseLoRA(TrainablePart):
         group_by: ``'block'`` (the paper), ``'stage'``, ``'adapter'`` or ``'matrix'``.
         sparsity: A number is the paper's α; a dict is the config of a sparsity; ``None`` keeps
             every group.
+        within: Path of the part of the detector whose layers count, such as ``'backbone'``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GroupSparseLoRA(TrainablePart):
         targets: str | Sequence[str] = 'ffn',
         group_by: str = 'block',
         sparsity: float | dict[str, Any] | Sparsity | None = None,
+        within: str | None = None,
     ) -> None:
         if isinstance(sparsity, (int, float)):
             sparsity = GroupPenalty(sparsity)
@@ -52,6 +54,7 @@ class GroupSparseLoRA(TrainablePart):
         self.rank = rank
         self.alpha = alpha
         self.targets = targets
+        self.within = within
         self.group_by = group_by
         self.sparsity = sparsity or Sparsity()
         self.model: nn.Module | None = None
@@ -63,15 +66,18 @@ class GroupSparseLoRA(TrainablePart):
         # Copies, since an adapter freezes the weight that it is given.
         adapters = {
             name: adapted(copy.deepcopy(layer), self.rank, self.alpha)
-            for name, layer in check_injection(model, self.targets, self.rank).items()
+            for name, layer in check_injection(model, self.targets, self.rank, self.within).items()
         }
         groups = make_groups(adapters, self.group_by, model)
         for task in scenario.tasks:
             self.sparsity.before_task(groups, task, seed=0)
 
+    def layers(self, model: nn.Module) -> list[str]:
+        return list(check_injection(model, self.targets, self.rank, self.within))
+
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         self.model, self._task_and_seed = model, (task, seed)
-        self.adapters = inject(model, self.targets, self.rank, self.alpha, seed)
+        self.adapters = inject(model, self.targets, self.rank, self.alpha, seed, self.within)
         self.groups = make_groups(self.adapters, self.group_by, model)
         self.group_names = list(self.groups)
         self.prune(self.sparsity.before_task(self.groups, task, seed))
@@ -85,8 +91,12 @@ class GroupSparseLoRA(TrainablePart):
     def after_step(self, optimizer: Optimizer, step: int, max_steps: int) -> None:
         dead = self.sparsity.after_step(self.groups, optimizer, step, max_steps)
         if dead:
+            before = self.parameters()
             self.prune(dead)
-            drop_from_optimizer(optimizer, self.parameters())
+            gone = {id(p) for p in before} - {id(p) for p in self.parameters()}
+            # Other parts may have parameters there.
+            known = [p for group in optimizer.param_groups for p in group['params']]
+            drop_from_optimizer(optimizer, [p for p in known if id(p) not in gone])
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -151,8 +161,8 @@ class GroupSparseLoRA(TrainablePart):
         self.prune([name for name in self.groups if name not in structure['alive']])
         self.sparsity.load_state_dict(structure['sparsity'])
 
-    def save(self, folder: str, base: str) -> None:
-        save_adapters(folder, adapter_state(self.adapters), base, {'groups': self.group_norms()})
+    def adapter_state(self) -> dict[str, AdapterState]:
+        return adapter_state(self.adapters)
 
     def fold(self, model: nn.Module) -> None:
         remove(model, self.adapters, fold=True)

@@ -19,6 +19,8 @@ class GroupSparseLoRAHook(TrainableHook):
         group_by: ``'block'``, ``'stage'``, ``'adapter'`` or ``'matrix'``.
         sparsity: The paper's α (a number), the config of a sparsity
             (``dict(type='GroupSelection', ...)``), or ``None``.
+        within: Path of the part of the detector whose layers count. Two of these hooks, one within
+            ``'backbone'`` and one within ``'decoder'``, have a rank and a sparsity each.
     """
 
     priority = 'NORMAL'
@@ -30,6 +32,7 @@ class GroupSparseLoRAHook(TrainableHook):
         targets: str | Sequence[str] = 'ffn',
         group_by: str = 'block',
         sparsity: float | dict[str, Any] | None = None,
+        within: str | None = None,
     ) -> None:
         self.config = {
             'rank': rank,
@@ -37,6 +40,7 @@ class GroupSparseLoRAHook(TrainableHook):
             'targets': targets,
             'group_by': group_by,
             'sparsity': sparsity,
+            'within': within,
         }
         self.build()  # Errors in the arguments show before any work.
 
