@@ -89,7 +89,7 @@ class CombinedParts(TrainablePart):
     def ranked_parameters(self) -> dict[str, list[nn.Parameter]]:
         ranked: dict[str, list[nn.Parameter]] = {}
         for part in self.parts:
-            ranked |= part.ranked_parameters() if part.ranking_batches else {}
+            ranked |= part.ranked_parameters()
         return ranked
 
     def rank_groups(self, forget: dict[str, Tensor], retain: dict[str, Tensor]) -> dict[str, float]:

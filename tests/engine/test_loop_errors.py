@@ -26,7 +26,6 @@ CLASSES = [
         ({'train_cfg.checkpoint_interval': -1}, ValueError, 'checkpoint_interval is -1'),
         ({'train_cfg.method': {'type': 'mmforget.Nope'}}, ValueError, "'Nope'.*'GSLoRA'"),
         ({'train_cfg.method.bound': -1}, ValueError, 'bound=-1'),
-        ({'custom_hooks': []}, RuntimeError, 'holds 0 hooks'),
         ({'custom_hooks': [HOOK, HOOK]}, ValueError, 'both name the layer'),
         ({'custom_hooks': []}, RuntimeError, 'holds no hook'),
         ({'custom_hooks': [{**HOOK, 'targets': 'fnn'}]}, ValueError, "'fnn'"),
