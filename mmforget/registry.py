@@ -10,10 +10,14 @@ from mmengine.registry import LOG_PROCESSORS as MMENGINE_LOG_PROCESSORS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmforget', locations=['mmforget.datasets']
+)
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmforget', locations=['mmforget.datasets']
 )
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmforget', locations=['mmforget.evaluation']
@@ -22,7 +26,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmforget',
-    locations=['mmforget.models.backbones', 'mmforget.models.necks'],
+    locations=['mmforget.models.backbones', 'mmforget.models.necks', 'mmforget.models.classifiers'],
 )
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmforget', locations=['mmforget.engine'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmforget', locations=['mmforget.engine'])

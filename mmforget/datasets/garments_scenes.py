@@ -65,8 +65,8 @@ class Scene:
 
 
 @functools.cache
-def _sprites(split: str) -> np.ndarray:
-    """(10, sprites per class, 28, 28) uint8."""
+def garment_sprites(split: str) -> np.ndarray:
+    """The garments of a split, (10, sprites per class, 28, 28) uint8."""
     with (_DATA / 'garments_sprites.npz').open('rb') as file:
         return np.load(file)[split]
 
@@ -104,7 +104,7 @@ def _draw_garment(
     rng: np.random.Generator, split: str, label: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A rotated, dyed, scaled sprite: RGB (S, S, 3) in 0..255 and alpha (S, S) in 0..1."""
-    sprites = _sprites(split)[label]
+    sprites = garment_sprites(split)[label]
     sprite = sprites[rng.integers(len(sprites))].astype(np.float32)
     if rng.random() < 0.5:
         sprite = sprite[:, ::-1]

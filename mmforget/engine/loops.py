@@ -48,7 +48,7 @@ from mmforget.engine.schedules import fit_schedulers, keep_base_values
 from mmforget.engine.step import ForgettingStep
 from mmforget.engine.trials import group_gains
 from mmforget.engine.work_dir import check_writable, other_run
-from mmforget.evaluation import ForgettingCocoMetric, ForgettingScores
+from mmforget.evaluation import ForgettingMetric
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
@@ -253,7 +253,7 @@ class ContinualForgettingLoop(BaseLoop):
                 self.trunk_cache.close()
         return runner.model
 
-    def _run_tasks(self, metric: ForgettingCocoMetric | None) -> None:
+    def _run_tasks(self, metric: ForgettingMetric | None) -> None:
         runner = self.runner
         runner.call_hook('before_train')
         if not self._resumed:
@@ -335,22 +335,22 @@ class ContinualForgettingLoop(BaseLoop):
         """Of a run that begins, and so knows the detector it begins with."""
         return {**self._identity(), 'loaded_from': self._loaded_from}
 
-    def _begin_metric(self) -> ForgettingCocoMetric | None:
+    def _begin_metric(self) -> ForgettingMetric | None:
         if self.runner.val_loop is None:
             self.runner.logger.warning('No val_cfg is given: forgetting is not measured.')
             return None
         check_validation_images(self.runner.val_loop.dataloader.dataset)
         for metric in self.runner.val_loop.evaluator.metrics:
-            if isinstance(metric, ForgettingCocoMetric):
+            if isinstance(metric, ForgettingMetric):
                 metric.begin(self.scenario, self.base)
                 return metric
         self.runner.logger.warning(
-            'val_evaluator holds no mmforget.ForgettingCocoMetric: AP_f, AP_r, AP_o and H are not '
-            'measured.'
+            'val_evaluator holds no metric of forgetting (mmforget.ForgettingCocoMetric, for '
+            'recognition mmforget.ForgettingAccuracy): AP_f, AP_r, AP_o and H are not measured.'
         )
         return None
 
-    def _evaluate_base(self, metric: ForgettingCocoMetric | None) -> None:
+    def _evaluate_base(self, metric: ForgettingMetric | None) -> None:
         """Measures the loaded detector: the reference of every Drop."""
         self.base = {}
         if metric is not None:
@@ -369,7 +369,7 @@ class ContinualForgettingLoop(BaseLoop):
         with build_tap(self.runner.model, self.trunk_cache).remembering(batch_size):
             self.runner.val_loop.run()
 
-    def _run_task(self, task: ForgettingTask, metric: ForgettingCocoMetric | None) -> None:
+    def _run_task(self, task: ForgettingTask, metric: ForgettingMetric | None) -> None:
         runner = self.runner
         self.current_task = task
         runner.logger.info(f'{task.name}: forget {", ".join(task.classes)}.')
@@ -638,24 +638,14 @@ class ContinualForgettingLoop(BaseLoop):
             save_adapters(folder / 'cumulative', state, self._loaded_from)
 
     def _evaluate_task(
-        self, task: ForgettingTask, metric: ForgettingCocoMetric | None, row: ResultsRow
+        self, task: ForgettingTask, metric: ForgettingMetric | None, row: ResultsRow
     ) -> None:
         if metric is None:
             return
         metric.set_task(task)
         self._validate()
-        of_boxes = _scores_of_row(metric.last)
-        row.full, row.restricted = of_boxes['full'], of_boxes['restricted']
-        row.per_class = of_boxes['per_class']
-        row.segm = _scores_of_row(metric.last.segm) if metric.last.segm else {}
-
-
-def _scores_of_row(scores: ForgettingScores) -> dict[str, Any]:
-    return {
-        'full': asdict(scores.full),
-        'restricted': asdict(scores.restricted) if scores.restricted else {},
-        'per_class': {name: list(pair) for name, pair in scores.per_class.items()},
-    }
+        for key, value in metric.row().items():
+            setattr(row, key, value)
 
 
 def build_method(config: Mapping[str, Any]) -> ForgettingMethod:

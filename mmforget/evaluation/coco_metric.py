@@ -15,6 +15,7 @@ from mmengine.dist import broadcast_object_list
 from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
+from mmforget.evaluation.base import ForgettingMetric
 from mmforget.evaluation.fast_coco_eval import FastCOCOeval, fast_eval_installed
 from mmforget.evaluation.forgetting_scores import (
     ClassAP,
@@ -47,7 +48,7 @@ _SUMMARY = (
 
 
 @METRICS.register_module()
-class ForgettingCocoMetric(CocoMetric):
+class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
     """COCO metric that tells how well classes were forgotten and the others kept (spec A.2, A.5).
 
     One inference pass and one matching yield everything: MMDetection's usual numbers, the scores
@@ -184,6 +185,11 @@ class ForgettingCocoMetric(CocoMetric):
             raise ValueError(f'{task} is not a task of the scenario given to begin.')
         self._task = task
         self.last = None
+
+    def row(self) -> dict[str, Any]:
+        """The last evaluation after a task, for its row in the results file."""
+        row = _of_row(self.last)
+        return row | {'segm': _of_row(self.last.segm)} if self.last.segm else row
 
     def evaluate(self, size: int) -> dict:
         """As BaseMetric's, with :attr:`base` and :attr:`last` made known to every process."""
@@ -453,6 +459,14 @@ class ForgettingCocoMetric(CocoMetric):
             f'\n{AsciiTable([head, *rows]).table}'
             f'\n{AsciiTable([["score", "full", "restricted"], *summary]).table}'
         )
+
+
+def _of_row(scores: ForgettingScores) -> dict[str, Any]:
+    return {
+        'full': asdict(scores.full),
+        'restricted': asdict(scores.restricted) if scores.restricted else {},
+        'per_class': {name: list(pair) for name, pair in scores.per_class.items()},
+    }
 
 
 def _use_fast_eval(asked: bool | None) -> bool:

@@ -1,6 +1,7 @@
 """One file per detector family: everything a method needs out of one forward."""
 
 from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
+from mmforget.taps.classifier import ClassifierTap
 from mmforget.taps.dense import DenseTap
 from mmforget.taps.detr import DeformableDETRTap, DETRTap
 from mmforget.taps.dino import DINOTap
@@ -12,6 +13,7 @@ from mmforget.taps.two_stage import TwoStageTap
 
 __all__ = [
     'SMALL_IMAGE',
+    'ClassifierTap',
     'MaskFormerTap',
     'DETRTap',
     'DINOTap',

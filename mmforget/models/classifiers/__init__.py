@@ -1,0 +1,5 @@
+"""Classifiers, for recognition as in the paper."""
+
+from mmforget.models.classifiers.vit_classifier import ViTClassifier
+
+__all__ = ['ViTClassifier']

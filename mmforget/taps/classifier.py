@@ -1,0 +1,46 @@
+"""Tap for classifiers: an image is one query, and its class the one object that it matches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mmforget.registry import TAPS
+from mmforget.structures import StreamOutput
+from mmforget.taps.base import Stream, StreamOptions
+from mmforget.taps.feature_tap import FeatureTap
+
+
+@TAPS.register_module(name='ViTClassifier')
+class ClassifierTap(FeatureTap):
+    """Reads models with ``extract_feat`` that gives embeddings, and a ``head`` that scores them."""
+
+    fields = frozenset({'losses', 'logits', 'embeddings', 'matches', 'targets'})
+
+    def class_heads(self) -> list[nn.Module]:
+        return []
+
+    def check(self, options: StreamOptions) -> None:
+        """Every image is matched, and a softmax counts its true class alone: all is possible."""
+
+    def _stream_output(
+        self,
+        stream: Stream,
+        inputs: Tensor,
+        features: Sequence[Tensor],
+        data_samples: Sequence[Any],
+    ) -> StreamOutput:
+        samples = data_samples[stream.images]
+        embeddings = features[0][stream.images]
+        labels = torch.cat([sample.gt_label for sample in samples]).to(embeddings.device)
+        logits = self.detector.head(embeddings, labels)
+        pair = labels.new_zeros(1, 2)
+        return StreamOutput(
+            losses={'loss_cls': cross_entropy(logits.float(), labels)},
+            targets=list(samples),
+            logits=logits[:, None],
+            embeddings=embeddings[:, None],
+            matches=[pair] * len(samples),
+        )
