@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmengine.logging import MMLogger
-from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -151,8 +151,9 @@ class ForgettingStep(nn.Module):
         """Whether pixels before the preprocessor tell what the cache holds of those after it."""
         preprocessor = self.detector.data_preprocessor
         # Others may draw at random.
-        plain = type(preprocessor) is DetDataPreprocessor and not preprocessor.batch_augments
-        return plain and self.tap.cache is not None
+        plain = type(preprocessor) in (DetDataPreprocessor, ImgDataPreprocessor)
+        draws = getattr(preprocessor, 'batch_augments', None)
+        return plain and not draws and self.tap.cache is not None
 
     def _preprocessed(self, data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """What MMDetection's preprocessor makes of one stream's batch."""
