@@ -110,22 +110,29 @@ def table_text(table: Table) -> str:
     return '\n\n'.join(lines)
 
 
-def write_page(path: Path, text: str) -> None:
+def write_page(path: Path, text: str, name: str = 'benchmarks') -> None:
     """Puts the text between the markers of a page, which is made where there is none.
+
+    Args:
+        path: The page.
+        text: What goes there.
+        name: Of the markers, ``<!-- name: begin -->`` and ``<!-- name: end -->``.
 
     Raises:
         ValueError: The page lacks the markers.
     """
-    page = path.read_text() if path.is_file() else f'# Benchmarks\n\n{BEGIN}\n{END}\n'
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    begins, ends = (f'<!-- {name}: {word} -->' for word in ('begin', 'end'))
+    page = f'# {name.capitalize()}\n\n{begins}\n{ends}\n'
+    page = path.read_text() if path.is_file() else page
+    before, begin, rest = page.partition(begins)
+    _, end, after = rest.partition(ends)
     if not begin or not end:
         raise ValueError(
-            f'{path} lacks the lines {BEGIN} and {END}, between which the tables go. Add them, or '
-            'give another page with --page.'
+            f'{path} lacks the lines {begins} and {ends}, between which the tables go. Add them, '
+            'or give another page with --page.'
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f'{before}{BEGIN}\n\n{text}\n\n{END}{after}')
+    write_atomically(path, f'{before}{begins}\n\n{text}\n\n{ends}{after}')
 
 
 def _machine_text(report: Report) -> str:
