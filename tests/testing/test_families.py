@@ -1,4 +1,4 @@
-"""Every family of docs/detectors.md: injected, one step, folded; and the page says what is found."""
+"""Every family of docs/detectors.md: injected, one step, folded; the page says what is found."""
 
 import importlib.util
 from pathlib import Path
