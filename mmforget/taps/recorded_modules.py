@@ -21,7 +21,10 @@ def recorded(modules: Mapping[str, nn.Module]) -> Iterator[Calls]:
     def record(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             number = sum(path == name for path, _ in calls)
-            calls[name, number] = tree_flatten(output)
+            leaves, tree = tree_flatten(output)
+            # What comes next may change them in place.
+            copies = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            calls[name, number] = copies, tree
 
         return hook
 

@@ -44,7 +44,8 @@ def masks_of(sample):
 
     height, width = sample.batch_input_shape
     masks = torch.zeros(len(sample.gt_instances), height, width, dtype=torch.uint8)
-    for mask, box in zip(masks, sample.gt_instances.bboxes.tensor.long(), strict=True):
+    boxes = getattr(sample.gt_instances.bboxes, 'tensor', sample.gt_instances.bboxes)
+    for mask, box in zip(masks, boxes.long(), strict=True):
         mask[box[1] : box[3] + 1, box[0] : box[2] + 1] = 1
     return BitmapMasks(masks.numpy(), height, width)
 
