@@ -179,6 +179,8 @@ def save_adapters(
     (``<folder>.previous``) until the new one stands; :func:`load_adapters` reads it if a kill fell
     between the two renames.
 
+    Beware of dilated convolutions: peft leaves the dilation out when it applies an adapter.
+
     An empty ``state`` (every group was pruned) is saved and loaded like any other here. peft has no
     word for an adapter without layers: ``PeftModel.from_pretrained`` refuses such a folder.
 

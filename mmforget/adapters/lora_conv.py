@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .low_rank import LowRankLayer, no_autocast
+from .low_rank import LowRankLayer, applies_its_weight, no_autocast
 
 
 class _SumConv2d(torch.autograd.Function):
@@ -168,6 +168,7 @@ def can_adapt_conv(module: nn.Module) -> bool:
     """Whether a module is a convolution that :class:`LoRAConv2d` can replace."""
     return (
         isinstance(module, nn.Conv2d)
+        and applies_its_weight(module, nn.Conv2d)
         and module.groups == 1
         and module.padding_mode == 'zeros'
         and not isinstance(module.padding, str)

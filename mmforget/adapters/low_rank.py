@@ -44,6 +44,22 @@ def matrix_sides(layer: nn.Module) -> tuple[int, int]:
     return layer.weight.shape[0], layer.weight[0].numel()
 
 
+# mmcv's wrappers do the same as torch's layers, and handle empty batches.
+_PLAIN_WRAPPERS = 'mmcv.cnn.bricks.wrappers'
+
+
+def applies_its_weight(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer does with its weight what torch's own layer of its kind does.
+
+    A subclass may standardise or normalise the weight first, or pad the input in its own way.
+    """
+    return (
+        isinstance(layer, LowRankLayer)
+        or type(layer).forward is kind.forward
+        or type(layer).__module__ == _PLAIN_WRAPPERS
+    )
+
+
 def updated_weight(weight: Tensor, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
     """Form ``W + s B A`` as a new tensor.
 
@@ -77,7 +93,7 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     # A compiler cannot trace the first question; the devices it knows have an autocast.
     known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device_type)
     if known and torch.is_autocast_enabled(device_type):
-        return torch.getautocast_dtype(device_type)
+        return torch.get_autocast_dtype(device_type)
     return None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from .lora_conv import can_adapt_conv
-from .low_rank import matrix_sides
+from .low_rank import applies_its_weight, matrix_sides
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 # Path components inside a transformer block, at which `block_of` cuts.
@@ -27,7 +27,8 @@ def can_adapt(module: nn.Module) -> bool:
     calls it, so an adapter there would do nothing.
     """
     if isinstance(module, nn.Linear):
-        return not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+        bare = isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+        return not bare and applies_its_weight(module, nn.Linear)
     return can_adapt_conv(module)
 
 
@@ -45,6 +46,10 @@ def is_attention(module: nn.Module) -> bool:
 def holds_attention(module: nn.Module) -> bool:
     """Whether there is an attention inside, or the module is one."""
     return any(is_attention(inner) for inner in module.modules())
+
+
+def _holds_another_attention(module: nn.Module) -> bool:
+    return any(is_attention(inner) for inner in module.modules() if inner is not module)
 
 
 def is_feed_forward(layers: Sequence[nn.Module]) -> bool:
@@ -84,7 +89,10 @@ def transformer_blocks(model: nn.Module) -> dict[str, list[str]]:
     """
     blocks: dict[str, list[str]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, _CONTAINERS) or is_attention(module):
+        # A block may know its attention's heads, too.
+        if isinstance(module, _CONTAINERS) or (
+            is_attention(module) and not _holds_another_attention(module)
+        ):
             continue
         layers = list(_feed_forward_layers(module, name))
         if layers:
@@ -132,7 +140,18 @@ def attention_layers(model: nn.Module) -> list[str]:
         for part_name, part in _parts(block, block_name):
             if holds_attention(part):
                 found |= adaptable_layers(part, part_name)
-    return list(found)
+    return [name for name in found if not _is_read_by_its_owner(model, name)]
+
+
+def _is_read_by_its_owner(model: nn.Module, name: str) -> bool:
+    """Whether an attention takes the layer's weight with biases of its own and never calls it.
+
+    So do timm's EVA, BEiT and Swin V2 with their ``qkv``.
+    """
+    owner, _, last = name.rpartition('.')
+    return last == 'qkv' and isinstance(
+        getattr(model.get_submodule(owner), 'q_bias', None), nn.Parameter
+    )
 
 
 def block_of_layer(name: str, blocks: Sequence[str]) -> str | None:

@@ -56,6 +56,9 @@ class ForgettingStep(nn.Module):
     def train(self, mode: bool = True) -> 'ForgettingStep':
         """Training mode without waking what is frozen: BatchNorm statistics and the trunk."""
         super().train(mode)
+        # MMDetection's backbones freeze their first stages in every call of train().
+        for parameter in self.trainable.parameters():
+            parameter.requires_grad_(True)
         if mode:
             for module in self.detector.modules():
                 if isinstance(module, _BatchNorm):

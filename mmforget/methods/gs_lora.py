@@ -11,6 +11,9 @@ from mmforget.registry import METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 from mmforget.taps import StreamOptions
 
+# Losses of proposals, which name no class.
+_PROPOSALS = ('enc_', 'rpn_')
+
 
 @METHODS.register_module()
 class GSLoRA(ForgettingMethod):
@@ -100,7 +103,7 @@ class GSLoRA(ForgettingMethod):
             for name, value in retain.losses.items()
         }
         for name, value in forget.losses.items():
-            if name.endswith('loss_cls') and not name.startswith('enc_'):
+            if name.endswith('loss_cls') and not name.startswith(_PROPOSALS):
                 terms[f'forget_{_flat(name)}'] = value.detach()
                 value = torch.relu(self.bound - value)
             else:

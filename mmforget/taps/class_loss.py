@@ -32,8 +32,11 @@ def counting(
         return
     with ExitStack() as stack:
         for head in heads:
-            counted = _CountedClassLoss(head.loss_cls, options, mean_over_matched)
-            stack.enter_context(replaced(head, 'loss_cls', counted))
+            for name in ('loss_cls', 'initial_loss_cls'):  # TOOD has another one at first.
+                if hasattr(head, name):
+                    loss = getattr(head, name)
+                    counted = _CountedClassLoss(loss, options, mean_over_matched)
+                    stack.enter_context(replaced(head, name, counted))
         yield
 
 
@@ -73,10 +76,15 @@ class _CountedClassLoss(nn.Module):
         true = _true_classes(target, classes)
         matched = true.any(dim=-1)
         if self._options.true_class_only:
-            scores = torch.where(true, scores, scores.new_tensor(_CERTAINLY_NOT))
+            # Some heads give their loss probabilities.
+            nothing = 0.0 if getattr(self.loss, 'activated', False) else _CERTAINLY_NOT
+            scores = torch.where(true, scores, scores.new_tensor(nothing))
         if weight is None:
-            weight = scores.new_ones(len(scores))
-        weight = weight * (matched if weight.dim() == 1 else matched[:, None])
+            by_class = not isinstance(target, (tuple, list)) and target.dim() > 1
+            weight = (
+                scores.new_ones(*matched.shape, 1) if by_class else scores.new_ones(len(scores))
+            )
+        weight = weight * (matched if weight.dim() == matched.dim() else matched.unsqueeze(-1))
         if self._mean_over_matched and options.get('avg_factor') is not None:
             options['avg_factor'] = matched.sum().clamp(min=1).to(scores.dtype)
         return self.loss(scores, target, weight, **options)

@@ -19,13 +19,14 @@ class DenseTap(FeatureTap):
     fields = FeatureTap.fields | {'logits'}
 
     def __init__(self, detector: nn.Module, cache: Any = None) -> None:
-        super().__init__(detector, cache)
-        if not hasattr(getattr(detector, 'bbox_head', None), 'loss_cls'):
+        head = getattr(detector, 'bbox_head', None)
+        if not hasattr(head, 'loss_cls') or not hasattr(head, 'cls_out_channels'):
             raise TypeError(
                 f'{type(detector).__name__} has no bbox_head with a loss_cls, as dense one-stage '
                 'detectors have; mmforget cannot read it yet. Register a Tap for it with '
                 f"@TAPS.register_module(name='{type(detector).__name__}')."
             )
+        super().__init__(detector, cache)
 
     def class_heads(self) -> list[nn.Module]:
         return [self.detector.bbox_head]

@@ -117,7 +117,7 @@ class DETRTap(Tap):
     known_forward = DetectionTransformer.forward_transformer
 
     def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
-        if type(detector).forward_transformer is not self.known_forward:
+        if type(detector).forward_transformer is not type(self).known_forward:
             raise TypeError(
                 f'{type(detector).__name__} has a forward of its own (text, query groups), which '
                 'mmforget cannot read yet. Single- and two-stage Deformable DETR, DETR, '

@@ -1,16 +1,19 @@
 """Tap for DINO."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from mmdet.models.dense_heads import DETRHead
 from mmdet.models.detectors import DINO
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream
 from mmforget.taps.detr import DeformableDETRTap
 from mmforget.taps.replaced import replaced
+from mmforget.taps.trunk_cache import TrunkCache
 
 
 @TAPS.register_module(name='DINO')
@@ -24,9 +27,27 @@ class DINOTap(DeformableDETRTap):
 
     known_forward = DINO.forward_transformer
 
+    def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
+        super().__init__(detector, cache)
+        if type(detector).pre_decoder is not DINO.pre_decoder:
+            raise TypeError(
+                f'{type(detector).__name__} has a forward of its own (it chooses its queries in '
+                'another way than DINO), which mmforget cannot read yet.'
+            )
+
+    def look_ahead(self, inputs: Tensor, data_samples: Sequence[Any]) -> list[bytes]:
+        with self._without_denoising():
+            return super().look_ahead(inputs, data_samples)
+
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
     ) -> dict[str, StreamOutput]:
+        with self._without_denoising():
+            return super().forward(inputs, data_samples, streams)
+
+    @contextmanager
+    def _without_denoising(self) -> Iterator[None]:
+        """While open, queries are those of an evaluation."""
         detector = self.detector
 
         def pre_decoder(**of_encoder: Any) -> tuple[dict, dict]:
@@ -34,10 +55,10 @@ class DINOTap(DeformableDETRTap):
                 return type(detector).pre_decoder(detector, **of_encoder)
 
         with replaced(detector, 'pre_decoder', pre_decoder):
-            return super().forward(inputs, data_samples, streams)
+            yield
 
     def _decoder_losses(
         self, logits: Tensor, boxes: Tensor, targets: list[Any], metas: list[dict]
     ) -> dict[str, Tensor]:
-        head = self.detector.bbox_head
-        return head.loss_by_feat(logits, boxes, None, None, targets, metas, dn_meta=None)
+        # DINO's own splits denoising queries off first, and cannot do without them.
+        return DETRHead.loss_by_feat(self.detector.bbox_head, logits, boxes, targets, metas)

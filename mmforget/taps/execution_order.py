@@ -62,7 +62,9 @@ def execution_order(
 def still(module: nn.Module) -> Iterator[None]:
     """While open, a module and all in it are in eval mode."""
     modes = [(inner, inner.training) for inner in module.modules()]
-    module.eval()
+    # Not by eval(): some backbones freeze parameters in it, adapters included.
+    for inner, _ in modes:
+        inner.training = False
     try:
         yield
     finally:

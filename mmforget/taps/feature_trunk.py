@@ -30,8 +30,8 @@ from mmforget.taps.trunk_cache import Priority
 
 FEATURES = 'features'
 _BELOW = 'below '
-# Of the image that shows in which order modules run.
-_SIDE = 64
+# Of the image that shows in which order modules run, where the model does not ask for another.
+_SIZE = (64, 64)
 
 
 @dataclass
@@ -91,7 +91,9 @@ class FeatureTrunk:
         if cut is not None:
             parameters = [t for t in cut.tensors if isinstance(t, nn.Parameter)]
             buffers = [t for t in cut.tensors if not isinstance(t, nn.Parameter)]
-            stages[cut.stage] = Stage(list(cut.modules.values()), parameters, buffers)
+            stages[cut.stage] = Stage(
+                list(cut.modules.values()), parameters, buffers, inside_next=True
+            )
         stages[FEATURES] = Stage([part for _, part in self.parts()])
         return stages
 
@@ -182,7 +184,9 @@ class FeatureTrunk:
             return self._cut
         self._cut, self._cut_version = None, structure_version()
         parts = self.parts()
-        if not any(is_trained(part) for _, part in parts):
+        # A compiled part does not notice who watches its inner modules.
+        compiled = any('forward' in vars(part) for _, part in parts)
+        if compiled or not any(is_trained(part) for _, part in parts):
             return None
         first = first_trained(parts, self._execution_order())
         if first is None:
@@ -197,7 +201,7 @@ class FeatureTrunk:
     def _execution_order(self) -> dict[str, Span]:
         if self._order is None:
             like = next(self.detector.parameters())
-            image = like.new_zeros(1, 3, _SIDE, _SIDE)
+            image = like.new_zeros(1, 3, *getattr(self.detector, 'input_size', _SIZE))
             self._order = execution_order(self.parts(), lambda: self._run(image))
         return self._order
 

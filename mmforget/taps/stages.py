@@ -23,11 +23,14 @@ class Stage:
         modules: What the stage computes with, besides that of the stages before it.
         parameters: Parameters that belong to none of the modules.
         buffers: Buffers that belong to none of them.
+        inside_next: All of it belongs to the next stage, too, whose weights stay the same whether
+            or not there is a cut inside it.
     """
 
     modules: Sequence[nn.Module]
     parameters: Sequence[nn.Parameter] = ()
     buffers: Sequence[Tensor] = ()
+    inside_next: bool = False
 
     def all_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the modules and those that belong to none."""
@@ -73,8 +76,10 @@ class StageTensors:
         self._parameters = {name: list(part.all_parameters()) for name, part in stages.items()}
         self._weights = {}
         for name, part in stages.items():
-            below |= {id(tensor): tensor for tensor in part.weights()}
-            self._weights[name] = list(below.values())
+            own = below | {id(tensor): tensor for tensor in part.weights()}
+            self._weights[name] = list(own.values())
+            if not part.inside_next:
+                below = own
         self._version = structure_version()
 
 

@@ -200,7 +200,7 @@ def _forget_pretrained(config: Any) -> None:
     if isinstance(config, dict):
         for key in ('init_cfg', 'pretrained'):
             own = config.get(key)
-            if isinstance(own, str) or (isinstance(own, dict) and own.get('type') == 'Pretrained'):
+            if isinstance(own, str) or (isinstance(own, dict) and 'checkpoint' in own):
                 config[key] = None
         for value in config.values():
             _forget_pretrained(value)

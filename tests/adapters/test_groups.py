@@ -46,7 +46,7 @@ def test_groupings():
         }
         assert len(seen) == 8
     assert make_groups({}) == {}
-    with pytest.raises(ValueError, match=r"by='layer'.*'block', 'adapter', 'matrix'"):
+    with pytest.raises(ValueError, match=r"by='layer'.*'block', 'stage', 'adapter', 'matrix'"):
         make_groups(layers, by='layer')
     with pytest.raises(ValueError, match="matrices='C'"):
         AdapterGroup('g', [('a', layers[first], 'C')])

@@ -141,7 +141,7 @@ def test_what_matches_nothing_is_an_error(model, targets, named):
         find_targets(model, targets)
     text = str(error.value)
     assert repr(targets) in text
-    assert 'memory_trans_fc' in text and "Give 'ffn'" in text
+    assert 'memory_trans_fc' in text and "Give one of 'ffn'" in text
 
 
 def test_error_lists_twenty_names_then_a_count():

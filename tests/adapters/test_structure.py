@@ -50,7 +50,8 @@ def test_a_sequence_as_feed_forward_network():
     [
         ('vit_tiny_patch16_224', ['fc1', 'fc2']),
         ('deit3_small_patch16_224', ['fc1', 'fc2']),
-        ('eva02_tiny_patch14_224', ['fc1_g', 'fc1_x', 'fc2']),
+        ('eva02_tiny_patch14_224', ['fc1', 'fc2']),
+        ('eva02_base_patch14_224', ['fc1_g', 'fc1_x', 'fc2']),
         ('vit_small_patch14_reg4_dinov2', ['fc1', 'fc2']),
     ],
 )
@@ -61,6 +62,14 @@ def test_plain_transformers_of_timm(name, layers):
     assert transformer_blocks(vit) == wanted
     attention = list(find_targets(vit, 'attention'))
     assert attention and all('.attn.' in path for path in attention)
+    with torch.no_grad():
+        size = vit.patch_embed.img_size
+        before = vit.eval()(torch.ones(1, 3, *size))
+        for adapter in inject(vit, 'attention', 2, 1.0).values():
+            nn.init.ones_(adapter.lora_B)
+            after = vit(torch.ones(1, 3, *size))
+            assert not torch.equal(after, before), 'each adapter has an effect'
+            before = after
 
 
 def test_swin_of_timm():

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmdet.models.dense_heads import DETRHead
 from tiny_detectors import base_model
 
 from mmforget.taps import DINOTap, Stream, StreamOptions, TrunkCache, build_tap
@@ -37,14 +38,12 @@ def test_losses_are_those_of_the_matching_part(dino, preprocess):
         head_inputs = dino.forward_transformer(features, own)
         dino.training = True
         scores, boxes = dino.bbox_head(**head_inputs)
-        want = dino.bbox_head.loss_by_feat(
+        want = DETRHead.loss_by_feat(
+            dino.bbox_head,
             scores[-1:],
             boxes[-1:],
-            None,
-            None,
             [sample.gt_instances for sample in own],
             [sample.metainfo for sample in own],
-            dn_meta=None,
         )
         assert outputs[name].losses.keys() == want.keys() == {'loss_cls', 'loss_bbox', 'loss_iou'}
         for key, value in want.items():
@@ -71,3 +70,14 @@ def test_the_trunk_changes_no_loss(dino, preprocess, trained, cut):
             for key, value in want[name].losses.items():
                 torch.testing.assert_close(found[name].losses[key], value, rtol=1e-5, atol=1e-6)
     assert len(cache)
+
+
+def test_images_are_looked_at_ahead_in_training_mode(dino, preprocess):
+    model = copy.deepcopy(dino).requires_grad_(False)
+    model.decoder.layers[2].ffn.requires_grad_(True)
+    model.train()
+    cache = TrunkCache(2**28)
+    cache.images_at_once = 4
+    tap = build_tap(model, cache)
+    inputs, samples = preprocess(model)
+    assert all(map(tap.remembers, tap.look_ahead(inputs, samples)))

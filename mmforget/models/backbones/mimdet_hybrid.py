@@ -98,6 +98,9 @@ class MIMDetHybrid(BaseModule):
             )
         vit = self.encoder.vit
         width = self.encoder.out_channels[-1]
+        # Some transformers norm behind their pooling alone.
+        has_norm = not isinstance(vit.norm, nn.Identity)
+        self.norm = nn.Identity() if has_norm else nn.LayerNorm(width)
         self.sampling = None
         if samples:
             with_indices = getattr(vit, 'rope', None) is not None or vit.patch_drop is None
@@ -132,6 +135,7 @@ class MIMDetHybrid(BaseModule):
             intermediates_only=True,
             **options,
         )
+        tokens = self.norm(tokens)
         if self.decoder is not None:
             kept = None if self.sampling is None else self.sampling.take()
             tokens = self.decoder(tokens, kept, (rows, columns))
@@ -170,7 +174,8 @@ def _stem_channels(stem: nn.Module) -> tuple[int, int, int]:
         ValueError: There are no such maps.
     """
     training = stem.training
-    maps = stem.eval()(torch.zeros(1, 3, 64, 64))[-3:]
+    stem.eval()  # Some of MMDetection's backbones return nothing here.
+    maps = stem(torch.zeros(1, 3, 64, 64))[-3:]
     stem.train(training)
     sides = [tuple(m.shape[-2:]) for m in maps]
     if sides != [(16, 16), (8, 8), (4, 4)]:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, initialize
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -20,7 +20,12 @@ from mmforget.registry import MODELS
 
 _HUB = 'timm://'
 # What lets a model take images of any size, by family; the first that the family knows is taken.
-_ANY_SIZE = ({'dynamic_img_size': True}, {'strict_img_size': False})
+# Swin would otherwise leave its shifts out wherever the image it was made for has one window.
+_ANY_SIZE = (
+    {'dynamic_img_size': True, 'always_partition': True},
+    {'strict_img_size': False, 'always_partition': True},
+    {'dynamic_img_size': True},
+)
 
 
 @MODELS.register_module()
@@ -43,7 +48,8 @@ class TimmViT(BaseModule):
             made for; ``None`` is the model's own.
         out_indices: Blocks of a plain transformer, or stages of a hierarchical one, whose output
             is given; negative ones count from the end. ``None``: the last block, or all stages.
-        final_norm: Whether a plain transformer's maps go through its final norm.
+        final_norm: Whether a plain transformer's maps go through its final norm; those that norm
+            behind their pooling alone have none.
         window_size: Side of the windows in tokens; 0 lets every block see all tokens.
         global_blocks: Blocks that see all tokens nevertheless; by default the last of each quarter.
         drop_path_rate: Stochastic depth.
@@ -153,7 +159,7 @@ class TimmViT(BaseModule):
                 self._model_args,
             )
         elif self.init_cfg:
-            self.initialize_self()
+            initialize(self, self.init_cfg)
         self._is_init = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

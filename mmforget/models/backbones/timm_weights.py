@@ -1,6 +1,8 @@
 """Pre-trained weights of timm for a transformer that this package built with timm."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ def load_timm_weights(
         ValueError: They lack some of the model's weights, or have another shape.
     """
     own_patches = any(key in model_args for key in _OF_PATCHES)
-    theirs = _load(name, source, model_args, own_patches)
+    with _watched_loading() as missing:
+        theirs = _load(name, source, model_args, own_patches)
     if own_patches:
         rows_and_columns = zip(
             model.patch_embed.grid_size, theirs.patch_embed.patch_size, strict=True
@@ -45,7 +48,11 @@ def load_timm_weights(
         if not (own_patches and key.startswith(_PATCH_EMBEDDING))
     }
     state = theirs.state_dict()
-    unfit = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
+    unfit = [
+        key
+        for key, value in wanted.items()
+        if key in missing or key not in state or state[key].shape != value.shape
+    ]
     if unfit:
         raise ValueError(
             f'The weights that timm has for {name} lack {len(unfit)} of the {len(wanted)} tensors '
@@ -53,6 +60,25 @@ def load_timm_weights(
             'in timm_args that change the architecture, or give pretrained=False.'
         )
     model.load_state_dict({key: state[key] for key in wanted}, strict=False)
+
+
+@contextmanager
+def _watched_loading() -> Iterator[set[str]]:
+    """While open, notes the weights that a model is not given: timm goes on with random ones."""
+    original = nn.Module.load_state_dict
+    missing: set[str] = set()
+
+    @functools.wraps(original)
+    def watched(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        missing.update(result.missing_keys)
+        return result
+
+    nn.Module.load_state_dict = watched
+    try:
+        yield missing
+    finally:
+        nn.Module.load_state_dict = original
 
 
 def _load(name: str, source: str, model_args: Mapping[str, Any], own_patches: bool) -> nn.Module:

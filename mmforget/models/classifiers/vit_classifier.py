@@ -28,6 +28,7 @@ class ViTClassifier(BaseModel):
 
     Attributes:
         backbone: timm's model without a classifier: images to embeddings.
+        input_size: Height and width of the images that it takes.
         head: Embeddings to scores.
 
     Raises:
@@ -52,6 +53,7 @@ class ViTClassifier(BaseModel):
             model_name, pretrained=pretrained, num_classes=0, **(timm_args or {})
         )
         self.num_classes = num_classes
+        self.input_size = tuple(self.backbone.patch_embed.img_size)
         self.head = build_head(self.backbone.num_features, num_classes, head or {'type': 'linear'})
 
     def init_weights(self) -> None:
