@@ -108,11 +108,26 @@ def missing_file(part: Mapping[str, Any]) -> str | None:
     return path if path and not remote and not Path(path).exists() else None
 
 
-def still_pipeline(pipeline: list[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
+def loads_masks(dataset: Mapping[str, Any]) -> bool:
+    """Whether the pipeline of an unwrapped data set loads masks for the detector's loss."""
+    return any(
+        type_name(transform) == 'LoadAnnotations' and transform.get('with_mask', False)
+        for part in parts_of(dataset)
+        for transform in part.get('pipeline') or ()
+    )
+
+
+def still_pipeline(
+    pipeline: list[Mapping[str, Any]] | None, masks: bool = False
+) -> list[dict[str, Any]] | None:
     """A training pipeline without augmentation, out of a validation pipeline.
 
     Boxes are loaded right after the image, so that they are resized with it, and the packed
     image keeps everything a loss may want.
+
+    Args:
+        pipeline: The validation pipeline.
+        masks: Masks are loaded, too.
 
     Returns:
         ``None`` where the validation pipeline does something else than load, resize and pad.
@@ -126,7 +141,8 @@ def still_pipeline(pipeline: list[Mapping[str, Any]] | None) -> list[dict[str, A
         if name not in ('LoadAnnotations', 'PackDetInputs')
     ]
     at = [type_name(transform) for transform in kept].index('LoadImageFromFile') + 1
-    kept.insert(at, {'type': 'LoadAnnotations', 'with_bbox': True})
+    load = {'type': 'LoadAnnotations', 'with_bbox': True}
+    kept.insert(at, {**load, 'with_mask': True} if masks else load)
     return [*kept, {'type': 'PackDetInputs'}]
 
 

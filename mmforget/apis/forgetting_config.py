@@ -15,6 +15,7 @@ from mmforget.apis.data_configs import (
     annotation_path,
     carry_instances,
     class_names,
+    loads_masks,
     move_data_root,
     parts_of,
     still_pipeline,
@@ -277,7 +278,7 @@ def _set_training_data(config: Config, notes: list[str]) -> None:
     loader.batch_size = min(BATCH_SIZE, loader.get('batch_size') or BATCH_SIZE)
     loader.sampler = {'type': 'DefaultSampler', 'shuffle': True}
     loader.pop('batch_sampler', None)
-    still = still_pipeline(_validation_pipeline(config))
+    still = still_pipeline(_validation_pipeline(config), loads_masks(loader.dataset))
     if still is None and wrapper == 'MultiImageMixDataset':
         raise ValueError(
             'train_dataloader.dataset is a MultiImageMixDataset, whose transforms mix images of '

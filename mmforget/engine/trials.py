@@ -51,7 +51,7 @@ def group_gains(
     train, held_out = batches[: plan.steps], batches[plan.steps :]
     gains: dict[str, float] = {}
     before = None
-    for name in reversed(step.trainable.group_names):
+    for name in reversed(step.trainable.trial_groups):
         step.trainable.restart([name])
         optimizer = build_optimizer()
         if before is None:  # A fresh group does nothing, so this is the same for all.

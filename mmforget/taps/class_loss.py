@@ -81,9 +81,7 @@ class _CountedClassLoss(nn.Module):
             scores = torch.where(true, scores, scores.new_tensor(nothing))
         if weight is None:
             by_class = not isinstance(target, (tuple, list)) and target.dim() > 1
-            weight = (
-                scores.new_ones(*matched.shape, 1) if by_class else scores.new_ones(len(scores))
-            )
+            weight = scores.new_ones((*matched.shape, 1) if by_class else matched.shape)
         weight = weight * (matched if weight.dim() == matched.dim() else matched.unsqueeze(-1))
         if self._mean_over_matched and options.get('avg_factor') is not None:
             options['avg_factor'] = matched.sum().clamp(min=1).to(scores.dtype)

@@ -28,6 +28,15 @@ class TrainablePart:
             scenario: All tasks.
         """
 
+    def groups_of(self, model: nn.Module) -> list[str]:
+        """Names of the groups that the part would have in a plain detector."""
+        return []
+
+    @property
+    def trial_groups(self) -> Sequence[str]:
+        """The groups that ``trial`` is about, from the image upwards."""
+        return self.group_names if self.trial is not None else ()
+
     def layers(self, model: nn.Module) -> list[str]:
         """Paths of the layers of the plain detector that the part would replace."""
         return []

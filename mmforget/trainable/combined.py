@@ -36,6 +36,10 @@ class CombinedParts(TrainablePart):
     def group_names(self) -> Sequence[str]:
         return [name for part in self.parts for name in part.group_names]
 
+    @property
+    def trial_groups(self) -> Sequence[str]:
+        return [name for part in self.parts for name in part.trial_groups]
+
     def check(self, model: nn.Module, scenario: ForgettingScenario) -> None:
         owner: dict[str, int] = {}
         for index, part in enumerate(self.parts):
@@ -48,17 +52,17 @@ class CombinedParts(TrainablePart):
                         "within='backbone' or by other targets."
                     )
                 owner[layer] = index
-
-    def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
-        for part in self.parts:
-            part.inject(model, task, seed)
-        names = list(self.group_names)
-        if len(set(names)) < len(names):
-            shared = sorted({name for name in names if names.count(name) > 1})
+        names = [name for part in self.parts for name in part.groups_of(model)]
+        shared = sorted({name for name in names if names.count(name) > 1})
+        if shared:
             raise ValueError(
                 f'Two trainable parts have a group {shared[0]!r}: their layers lie in one block. '
                 "Give them parts of the detector of their own by within=..., or group_by='adapter'."
             )
+
+    def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
+        for part in self.parts:
+            part.inject(model, task, seed)
         self._wake()
 
     def _wake(self) -> None:

@@ -63,14 +63,21 @@ class GroupSparseLoRA(TrainablePart):
         self.group_names: list[str] = []
 
     def check(self, model: nn.Module, scenario: ForgettingScenario) -> None:
-        # Copies, since an adapter freezes the weight that it is given.
-        adapters = {
-            name: adapted(copy.deepcopy(layer), self.rank, self.alpha)
-            for name, layer in check_injection(model, self.targets, self.rank, self.within).items()
-        }
-        groups = make_groups(adapters, self.group_by, model)
+        groups = self._groups_on_copies(model)
         for task in scenario.tasks:
             self.sparsity.before_task(groups, task, seed=0)
+
+    def groups_of(self, model: nn.Module) -> list[str]:
+        return list(self._groups_on_copies(model))
+
+    def _groups_on_copies(self, model: nn.Module) -> dict[str, AdapterGroup]:
+        """Groups of adapters on copies: an adapter freezes the weight that it is given."""
+        layers = check_injection(model, self.targets, self.rank, self.within)
+        adapters = {
+            name: adapted(copy.deepcopy(layer), self.rank, self.alpha)
+            for name, layer in layers.items()
+        }
+        return make_groups(adapters, self.group_by, model)
 
     def layers(self, model: nn.Module) -> list[str]:
         return list(check_injection(model, self.targets, self.rank, self.within))

@@ -129,7 +129,7 @@ def test_exact_name_is_no_regex():
         ('fnn', "'fnn'"),
         (['memory_trans_fc', 'nope'], "'nope' matches"),
         ([], r'\[\]'),
-        ('backbone', "'backbone'"),  # no linear
+        ('encoder', "'encoder'"),  # no layer
         ('ffn.layers', "'ffn.layers'"),  # a part of a name is not a match
         ('(', 'no valid regex'),
         ([3], 'entry 3'),
