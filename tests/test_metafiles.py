@@ -49,7 +49,7 @@ def test_metadata_is_what_the_config_says(name):
     if 'scenario' in config.train_cfg:
         assert said['Tasks'] == len(config.train_cfg.scenario.tasks)
         assert said['Steps per Task'] == config.train_cfg.max_steps
-        assert said['Retain Images'] == config.train_cfg.scenario.retain.images
+        assert said.get('Retain Images') == config.train_cfg.scenario.retain.get('images')
     else:
         assert said['Iterations'] == config.train_cfg.max_iters
         assert said['Batch Size'] == config.train_dataloader.batch_size

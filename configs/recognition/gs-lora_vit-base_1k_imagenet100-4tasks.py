@@ -1,8 +1,8 @@
 # The paper's continual image classification: 100 classes of ImageNet, 20 forgotten in each task.
-#   python tools/train.py configs/recognition/gs-lora_vit-base_100e_imagenet100-4tasks.py \
+#   python tools/train.py configs/recognition/gs-lora_vit-base_1k_imagenet100-4tasks.py \
 #     --cfg-options load_from=vit_base_imagenet100.pth train_dataloader.dataset.data_root=train \
 #     val_dataloader.dataset.data_root=val
-_base_ = ['./gs-lora_face-transformer_100e_casia100-4tasks.py']
+_base_ = ['./gs-lora_face-transformer_1k_casia100-4tasks.py']
 model = dict(
     _delete_=True,
     type='mmforget.ViTClassifier',

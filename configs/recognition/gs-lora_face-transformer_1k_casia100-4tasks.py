@@ -1,5 +1,5 @@
 # The paper's continual face recognition: 100 people in folders, 20 of them forgotten in each task.
-#   python tools/train.py configs/recognition/gs-lora_face-transformer_100e_casia100-4tasks.py \
+#   python tools/train.py configs/recognition/gs-lora_face-transformer_1k_casia100-4tasks.py \
 #     --cfg-options load_from=face_transformer.pth train_dataloader.dataset.data_root=faces/train \
 #     val_dataloader.dataset.data_root=faces/test
 _base_ = ['../_base_/models/face-transformer_p8s8.py', '../_base_/default_runtime.py']
