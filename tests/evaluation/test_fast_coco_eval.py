@@ -14,7 +14,7 @@ from mmforget.evaluation import ForgettingCocoMetric, coco_metric
 from mmforget.evaluation.fast_coco_eval import FastCOCOeval, fast_eval_installed
 from mmforget.evaluation.restricted_coco import (
     detection_index,
-    evaluate_boxes,
+    evaluate_detections,
     images_with,
     quiet,
     restrict,
@@ -35,7 +35,7 @@ def matched(data, evaluator, detections=None, **arguments):
         detections = data.coco_detections()
     dt = detection_index(gt, copy.deepcopy(detections))
     img_ids = [image['id'] for image in data.coco['images']]
-    return evaluate_boxes(
+    return evaluate_detections(
         gt, dt, list(data.ids.values()), img_ids, evaluator=evaluator, **arguments
     )
 
