@@ -207,6 +207,8 @@ class FeatureTrunk:
 
     def _plan(self, batch: TrunkBatch, shape: tuple[int, int]) -> _Plan | None:
         """What has to be kept of images of a shape; ``None`` where they cannot be cut."""
+        if self._find_cut() is None:
+            return None
         plans = self._cut.plans
         if shape not in plans:
             place = next(i for i, own in enumerate(batch.shapes) if own == shape)
