@@ -354,6 +354,11 @@ ELSEWHERE = {
     'python tools/analysis_tools/benchmark.py --page docs/benchmarks.md': BENCHMARK,
     'python tools/analysis_tools/benchmark.py --levels garments validation --keep --page '
     'docs/benchmarks.md': BENCHMARK,
+    # It builds every family; each has a slow test of its own.
+    'python tools/analysis_tools/detector_table.py --page docs/detectors.md': (
+        'tests/testing/test_families.py',
+        'row_text(row) == page_rows[family]',
+    ),
     # It needs what the demo leaves.
     'python tools/attack.py configs/garments/deformable-detr_mobilenetv2_3k_garments.py '
     'work_dirs/demo/gs-lora/task_1.pth --attack relearn --classes bag sneaker': (

@@ -66,12 +66,28 @@ def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full')
     return '\n'.join(
         [
             text_table(DEMO_HEADER, rows),
+            '',
             f'Loaded detector: AP {_number(base.get("AP"))}, AP50 {_number(base.get("AP50"))} on '
             'all classes. Relative: AP_r to the loaded detector on the same classes, H to its '
             'ceiling (AP_f = 0, AP_r unchanged).',
             f'{next(iter(results))}: {dead} of {len(slots)} group slots dead.',
         ]
     )
+
+
+def mask_results(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A results file's content with the scores of masks in the place of those of boxes.
+
+    Args:
+        document: Content of a ``forgetting.json``.
+
+    Returns:
+        The same with each row's ``segm`` block in the row; ``None`` where masks were not scored.
+    """
+    if not all(row.get('segm') for row in document['tasks']):
+        return None
+    tasks = [{**row, **row['segm']} for row in document['tasks']]
+    return {**document, 'base': document['base'].get('segm', {}), 'tasks': tasks}
 
 
 def _number(value: float | None) -> str:

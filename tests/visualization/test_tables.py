@@ -1,6 +1,6 @@
 """Tables are drawn from results files alone."""
 
-from mmforget.visualization.tables import demo_table, text_table
+from mmforget.visualization.tables import demo_table, mask_results, text_table
 
 
 def row(task, groups, **scores):
@@ -52,3 +52,14 @@ def test_demo_table_counts_dead_slots_and_relates_to_the_ceiling():
     ]
     assert 'GS-LoRA: 3 of 6 group slots dead.' in text
     assert 'AP 0.600, AP50 0.800' in text
+
+
+def test_masks_have_a_table_of_their_own():
+    boxes = row(1, {'backbone.blocks.0': 1.0}, AP_f=0.25)
+    document = {'base': {'full': {'AP': 0.6, 'AP50': 0.8}}, 'tasks': [boxes]}
+    assert mask_results(document) is None
+    boxes['segm'] = {'full': boxes['full'] | {'AP_f': 0.125}}
+    document['base']['segm'] = {'full': {'AP': 0.5, 'AP50': 0.7}}
+    text = demo_table({'GS-LoRA': mask_results(document)})
+    assert '| 0.125 |' in text and '| 0.250 |' not in text
+    assert 'AP 0.500, AP50 0.700' in text

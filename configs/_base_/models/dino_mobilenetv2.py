@@ -7,9 +7,7 @@ model = dict(
     as_two_stage=True,
     neck=dict(out_channels=channels),
     encoder=dict(
-        layer_cfg=dict(
-            self_attn_cfg=dict(embed_dims=channels), ffn_cfg=dict(embed_dims=channels)
-        )
+        layer_cfg=dict(self_attn_cfg=dict(embed_dims=channels), ffn_cfg=dict(embed_dims=channels))
     ),
     decoder=dict(
         layer_cfg=dict(
