@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,34 +24,110 @@ from mmforget.structures import ForgettingTask
 from mmforget.taps import build_tap
 from mmforget.trainable import GroupSparseLoRA
 
-#: Family -> one of its configs in MMDetection.
+_SWIN = 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+_PVT = 'pvt/retinanet_pvt-t_fpn_1x_coco.py'
+_FASTER_RCNN = 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+_DEFORMABLE_DETR = 'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family's detector is put together.
+
+    Attributes:
+        config: One of MMDetection's configs.
+        backbone_of: Another one, whose backbone takes the place of the first one's; ``None``: none.
+        parts: Parts of the model that take the place of the config's.
+    """
+
+    config: str
+    backbone_of: str | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What is built, in Markdown."""
+        text = f'`{_stem(self.config)}`'
+        if self.backbone_of is not None:
+            text += f', backbone of `{_stem(self.backbone_of)}`'
+        kinds = [f'`{part["type"]}`' for part in self.parts.values() if 'type' in part]
+        return f'{text}, {", ".join(kinds)}' if kinds else text
+
+
+def _stem(config: str) -> str:
+    return config.rpartition('/')[2].removesuffix('.py')
+
+
+def _plain_vit(name: str, channels: int, **timm_args: Any) -> dict[str, Any]:
+    """A plain transformer and ViTDet's pyramid."""
+    backbone = {
+        'type': 'mmforget.TimmViT',
+        'model_name': name,
+        'img_size': 224,
+        'window_size': 4,
+        'timm_args': timm_args,
+    }
+    neck = {
+        'type': 'mmforget.SimpleFeaturePyramid',
+        'in_channels': channels,
+        'out_channels': 256,
+        'num_outs': 5,
+    }
+    return {'backbone': backbone, 'neck': neck}
+
+
+#: Name of a family -> how it is built.
 FAMILIES = {
-    'DETR': 'detr/detr_r50_8xb2-150e_coco.py',
-    'Conditional DETR': 'conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
-    'DAB-DETR': 'dab_detr/dab-detr_r50_8xb2-50e_coco.py',
-    'Deformable DETR': 'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
-    'Deformable DETR, box refinement': (
+    'DETR': Family('detr/detr_r50_8xb2-150e_coco.py'),
+    'Conditional DETR': Family('conditional_detr/conditional-detr_r50_8xb2-50e_coco.py'),
+    'DAB-DETR': Family('dab_detr/dab-detr_r50_8xb2-50e_coco.py'),
+    'Deformable DETR': Family(_DEFORMABLE_DETR),
+    'Deformable DETR, box refinement': Family(
         'deformable_detr/deformable-detr-refine_r50_16xb2-50e_coco.py'
     ),
-    'Deformable DETR, two-stage': (
+    'Deformable DETR, two-stage': Family(
         'deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py'
     ),
-    'DINO': 'dino/dino-4scale_r50_8xb2-12e_coco.py',
-    'Mask2Former': 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
-    'Mask2Former on Swin': 'mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py',
-    'Mask R-CNN on Swin': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
-    'RetinaNet on Swin': 'swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py',
-    'RetinaNet on PVT': 'pvt/retinanet_pvt-t_fpn_1x_coco.py',
-    'RetinaNet on PVTv2': 'pvt/retinanet_pvtv2-b0_fpn_1x_coco.py',
-    'Faster R-CNN': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-    'Mask R-CNN': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
-    'Cascade R-CNN': 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
-    'RetinaNet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
-    'FCOS': 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
-    'ATSS': 'atss/atss_r50_fpn_1x_coco.py',
-    'GFL': 'gfl/gfl_r50_fpn_1x_coco.py',
-    'YOLOX': 'yolox/yolox_s_8xb8-300e_coco.py',
-    'RTMDet': 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    'DINO': Family('dino/dino-4scale_r50_8xb2-12e_coco.py'),
+    'Mask2Former': Family('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'),
+    'Mask2Former on Swin': Family('mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py'),
+    'Faster R-CNN on Swin': Family(_FASTER_RCNN, backbone_of=_SWIN),
+    'Mask R-CNN on Swin': Family(_SWIN),
+    'Cascade R-CNN on Swin': Family(
+        'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py', backbone_of=_SWIN
+    ),
+    'RetinaNet on Swin': Family('swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py'),
+    'Faster R-CNN on PVT': Family(_FASTER_RCNN, backbone_of=_PVT),
+    'RetinaNet on PVT': Family(_PVT),
+    'RetinaNet on PVTv2': Family('pvt/retinanet_pvtv2-b0_fpn_1x_coco.py'),
+    'Faster R-CNN on ViT': Family(_FASTER_RCNN, parts=_plain_vit('vit_small_patch16_224', 384)),
+    'Faster R-CNN on DeiT III': Family(
+        _FASTER_RCNN, parts=_plain_vit('deit3_small_patch16_224', 384)
+    ),
+    'Faster R-CNN on EVA-02': Family(
+        _FASTER_RCNN, parts=_plain_vit('eva02_tiny_patch14_224', 192, patch_size=16)
+    ),
+    'Deformable DETR on MIMDet': Family(
+        _DEFORMABLE_DETR,
+        parts={
+            'backbone': {
+                'type': 'mmforget.MIMDetHybrid',
+                'model_name': 'vit_small_patch16_224',
+                'decoder_depth': 2,
+                'sample_ratio': (0.25, 0.5),
+            },
+            'neck': {'in_channels': [48, 96, 256, 256], 'num_outs': 4},
+        },
+    ),
+    'Faster R-CNN': Family(_FASTER_RCNN),
+    'Mask R-CNN': Family('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'),
+    'Cascade R-CNN': Family('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'),
+    'RetinaNet': Family('retinanet/retinanet_r50_fpn_1x_coco.py'),
+    'FCOS': Family('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
+    'ATSS': Family('atss/atss_r50_fpn_1x_coco.py'),
+    'GFL': Family('gfl/gfl_r50_fpn_1x_coco.py'),
+    'YOLOX': Family('yolox/yolox_s_8xb8-300e_coco.py'),
+    'RTMDet': Family('rtmdet/rtmdet_tiny_8xb32-300e_coco.py'),
 }
 _SIDE = 128
 _TASK = ForgettingTask(0, ('person',), ('bicycle',), ())
@@ -89,7 +165,7 @@ class FamilyRow:
 def build_family(name: str) -> nn.Module:
     """The detector of a family's config with random weights; nothing is fetched."""
     register_all_modules(init_default_scope=True)
-    config = get_config(f'mmdet::{FAMILIES[name]}').model
+    config = _config_of(FAMILIES[name])
     _forget_pretrained(config)
     config.data_preprocessor.batch_augments = None
     torch.manual_seed(0)
@@ -100,6 +176,21 @@ def build_family(name: str) -> nn.Module:
     finally:
         logging.disable(logging.NOTSET)
     return detector.eval()
+
+
+def _config_of(family: Family) -> Any:
+    """The config of a family's detector."""
+    config = get_config(f'mmdet::{family.config}').model
+    if family.backbone_of is not None:
+        other = get_config(f'mmdet::{family.backbone_of}').model
+        config.backbone = other.backbone
+        config.neck.in_channels = other.neck.in_channels
+    for part, given in family.parts.items():
+        if 'type' in given:
+            config[part] = copy.deepcopy(given)
+        else:
+            config[part].update(given)
+    return config
 
 
 def check_family(name: str, rank: int = 8) -> FamilyRow:

@@ -10,20 +10,20 @@ from mmforget.benchmarks.report import write_page
 from mmforget.testing.families import FAMILIES, FamilyRow, check_family
 
 _HEAD = (
-    '| family | config | read by | `targets` | groups | layers | trainable | share | output '
+    '| family | built from | read by | `targets` | groups | layers | trainable | share | output '
     'unchanged | step | merged |'
 )
 
 
 def row_text(row: FamilyRow) -> str:
     """A row of the table."""
-    name = FAMILIES[row.family].rpartition('/')[2].removesuffix('.py')
     marks = (
         'yes' if mark else 'NO' for mark in (row.same_output, row.finite_step, row.same_merged)
     )
     return (
-        f'| {row.family} | `{name}` | {row.tap} | `{row.targets}` | {row.groups} | {row.layers} | '
-        f'{row.trainable:,} | {100 * row.share:.2f} % | {" | ".join(marks)} |'
+        f'| {row.family} | {FAMILIES[row.family].title} | {row.tap} | `{row.targets}` | '
+        f'{row.groups} | {row.layers} | {row.trainable:,} | '
+        f'{100 * row.share:.2f} % | {" | ".join(marks)} |'
     )
 
 
