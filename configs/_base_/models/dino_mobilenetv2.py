@@ -5,14 +5,20 @@ channels = 256
 model = dict(
     type='DINO',
     as_two_stage=True,
-    neck=dict(out_channels=channels),
+    # Twice the channels make the finest map, stride 8, too dear.
+    num_feature_levels=2,
+    backbone=dict(out_indices=(4, 6)),
+    neck=dict(in_channels=[96, 320], out_channels=channels, num_outs=2),
     encoder=dict(
-        layer_cfg=dict(self_attn_cfg=dict(embed_dims=channels), ffn_cfg=dict(embed_dims=channels))
+        layer_cfg=dict(
+            self_attn_cfg=dict(embed_dims=channels, num_levels=2),
+            ffn_cfg=dict(embed_dims=channels),
+        )
     ),
     decoder=dict(
         layer_cfg=dict(
             self_attn_cfg=dict(embed_dims=channels),
-            cross_attn_cfg=dict(embed_dims=channels),
+            cross_attn_cfg=dict(embed_dims=channels, num_levels=2),
             ffn_cfg=dict(embed_dims=channels),
         )
     ),
