@@ -188,6 +188,8 @@ class FeatureTrunk:
         compiled = any('forward' in vars(part) for _, part in parts)
         if compiled or not any(is_trained(part) for _, part in parts):
             return None
+        if all(p.requires_grad for _, part in parts for p in part.parameters()):
+            return None  # Nothing lies below; not worth watching a forward.
         first = first_trained(parts, self._execution_order())
         if first is None:
             return None

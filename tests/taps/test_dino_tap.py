@@ -12,7 +12,8 @@ from mmforget.taps import DINOTap, Stream, StreamOptions, TrunkCache, build_tap
 
 @pytest.fixture(scope='module')
 def dino(build_tiny):
-    return build_tiny(base_model('dino_mobilenetv2'))
+    # Of images as small as these, the encoder proposes 20.
+    return build_tiny(base_model('dino_mobilenetv2') | {'num_queries': 10})
 
 
 def forward(model, cache, data):
