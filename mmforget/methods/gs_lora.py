@@ -35,6 +35,9 @@ class GSLoRA(ForgettingMethod):
         true_class_only: Of those, it counts the true class's score only, so that it cannot be
             raised by giving a forgotten object the name of a retained class either. Implies
             ``matched_only``; for heads with sigmoid scores.
+        bound_each: The bound holds for each matched query, not for the mean of all, so that a class
+            that was forgotten at once does not stand in for another one, and is not pushed on.
+            Implies ``matched_only``.
         auxiliary: Uses the losses of every decoder layer, each class loss with its own bound.
 
     Raises:
@@ -49,6 +52,7 @@ class GSLoRA(ForgettingMethod):
         box_weight: float = 1.0,
         matched_only: bool = False,
         true_class_only: bool = False,
+        bound_each: bool = False,
         auxiliary: bool = False,
     ) -> None:
         weights = (
@@ -69,6 +73,7 @@ class GSLoRA(ForgettingMethod):
         self.box_weight = box_weight
         self.matched_only = matched_only
         self.true_class_only = true_class_only
+        self.bound_each = bound_each
         self.auxiliary = auxiliary
         self.forget_weight = weights[0]
 
@@ -92,8 +97,9 @@ class GSLoRA(ForgettingMethod):
     def stream_options(self, stream: str) -> StreamOptions:
         forget = stream == FORGET
         return StreamOptions(
-            matched_only=forget and (self.matched_only or self.true_class_only),
+            matched_only=forget and (self.matched_only or self.true_class_only or self.bound_each),
             true_class_only=forget and self.true_class_only,
+            bound=self.bound if forget and self.bound_each else None,
             auxiliary=self.auxiliary,
         )
 

@@ -21,12 +21,25 @@ class StreamOptions:
         matched_only: The class loss counts matched queries only; all others get weight zero.
         true_class_only: Of a matched query, the class loss counts the logit of its object's class
             only. Implies ``matched_only``; needs a head with sigmoid scores.
+        bound: Where the class loss of each matched query stops growing, in units of the weighted
+            loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.
+
+    Raises:
+        ValueError: There is a bound for matched queries, but others count, too.
     """
 
     matched_only: bool = False
     true_class_only: bool = False
+    bound: float | None = None
     auxiliary: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bound is not None and not (self.matched_only or self.true_class_only):
+            raise ValueError(
+                f'StreamOptions got bound={self.bound!r}, which holds for matched queries, but all '
+                'count. Give matched_only=True or true_class_only=True with it.'
+            )
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,27 @@ class _CountedClassLoss(nn.Module):
         weight = weight * (matched if weight.dim() == matched.dim() else matched.unsqueeze(-1))
         if self._mean_over_matched and options.get('avg_factor') is not None:
             options['avg_factor'] = matched.sum().clamp(min=1).to(scores.dtype)
-        return self.loss(scores, target, weight, **options)
+        if self._options.bound is None:
+            return self.loss(scores, target, weight, **options)
+        return self._bounded(scores, target, weight, matched.sum(), **options)
+
+    def _bounded(
+        self,
+        scores: Tensor,
+        target: Tensor | tuple[Tensor, ...],
+        weight: Tensor,
+        matched: Tensor,
+        avg_factor: Any = None,
+        **options: Any,
+    ) -> Tensor:
+        """Their sum or mean, as the head wants it, none of them above the bound."""
+        options['reduction_override'] = 'none'
+        losses = self.loss(scores, target, weight, **options)
+        total = losses.flatten(1).sum(1) if losses.dim() > 1 else losses
+        total = total.clamp(max=self._options.bound).sum()
+        if avg_factor is None and getattr(self.loss, 'reduction', 'mean') == 'sum':
+            return total
+        return total / (matched.clamp(min=1) if avg_factor is None else avg_factor)
 
 
 def _true_classes(target: Tensor | tuple[Tensor, ...], classes: int) -> Tensor:

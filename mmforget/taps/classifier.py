@@ -36,9 +36,12 @@ class ClassifierTap(FeatureTap):
         embeddings = features[0][stream.images]
         labels = torch.cat([sample.gt_label for sample in samples]).to(embeddings.device)
         logits = self.detector.head(embeddings, labels)
+        loss = cross_entropy(logits.float(), labels, reduction='none')
+        if stream.options.bound is not None:
+            loss = loss.clamp(max=stream.options.bound)
         pair = labels.new_zeros(1, 2)
         return StreamOutput(
-            losses={'loss_cls': cross_entropy(logits.float(), labels)},
+            losses={'loss_cls': loss.mean()},
             targets=list(samples),
             logits=logits[:, None],
             embeddings=embeddings[:, None],

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 from mmforget.registry import TAPS
 from mmforget.structures import StreamOutput
 from mmforget.taps.base import Stream, StreamOptions, Tap
+from mmforget.taps.class_loss import counting
 from mmforget.taps.detr_trunk import DETRTrunk
 from mmforget.taps.feature_trunk import FEATURES
 from mmforget.taps.matching import can_match_at_once, targets_at_once
@@ -81,6 +82,11 @@ class _TargetRecorder:
             query = torch.nonzero(of_query > 0).flatten()
             pairs.append(torch.stack([query, of_query[query] - 1], dim=1))
         return pairs
+
+
+def _bounding(head: nn.Module, options: StreamOptions) -> AbstractContextManager[None]:
+    """Weights tell what of a class loss counts, but not how much each query adds to it at most."""
+    return nullcontext() if options.bound is None else counting([head], options, False)
 
 
 @contextmanager
@@ -235,7 +241,7 @@ class DETRTap(Tap):
         with _recording(head, _TargetRecorder(ignored)):
             losses = self._proposal_losses(of_encoder, targets, metas)
         recorder = _TargetRecorder(ignored, stream.options)
-        with _recording(head, recorder):
+        with _recording(head, recorder), _bounding(head, stream.options):
             losses |= self._decoder_losses(
                 logits[layers, stream.images], boxes[layers, stream.images], targets, metas
             )

@@ -43,8 +43,26 @@ def detector(language_model):
     config = get_config('mmdet::grounding_dino/grounding_dino_r50_scratch_8xb2_1x_coco.py').model
     config.language_model.name = str(language_model)
     config.backbone.init_cfg = None
+    config.num_queries = 20  # Of images as small as these, the encoder proposes 85.
+    config.test_cfg.max_per_img = 20
+    config.encoder.num_cp = 0  # Asks for fairscale; the forward is the same without.
     torch.manual_seed(0)
-    return MODELS.build(config).eval()
+    model = MODELS.build(config).eval()
+    tokenizer = model.language_model.tokenizer
+    if not hasattr(tokenizer, 'batch_encode_plus'):
+        speak_to_transformers_5(model.language_model)
+    return model
+
+
+def speak_to_transformers_5(language_model):
+    """mmdet 3.3 calls a method that is gone, and its masks of phrases lack a dimension."""
+    language_model.tokenizer.batch_encode_plus = language_model.tokenizer
+
+    def with_heads(module, args, kwargs):
+        return args, kwargs | {'attention_mask': kwargs['attention_mask'][:, None].bool()}
+
+    bert = language_model.language_backbone.body.model
+    bert.register_forward_pre_hook(with_heads, with_kwargs=True)
 
 
 @torch.no_grad()

@@ -132,6 +132,11 @@ def test_what_it_asks_of_the_streams():
     assert strict.stream_options(FORGET).true_class_only
     assert strict.stream_options(FORGET).matched_only
     assert not strict.stream_options(RETAIN).true_class_only
+    assert strict.stream_options(FORGET).bound is None
+    each = GSLoRA(bound=6, bound_each=True)
+    assert each.stream_options(FORGET).bound == 6
+    assert each.stream_options(FORGET).matched_only
+    assert each.stream_options(RETAIN).bound is None
 
 
 @pytest.mark.parametrize(

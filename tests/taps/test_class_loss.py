@@ -77,6 +77,41 @@ def test_true_class_alone():
     assert (grad[true] != 0).all() and (grad[~true] == 0).all()
 
 
+def test_a_bound_for_each_matched_prediction():
+    scores = torch.tensor([[0.0, 0, 9, 0]] * 2 + [[0.0, 0, 1, 0]] * 3, requires_grad=True)
+    options = StreamOptions(matched_only=True, bound=2.0)
+    loss = CrossEntropyLoss(loss_weight=0.5)
+    found = of_head(loss, options, scores, LABELS, mean=True, weight=torch.ones(5), avg_factor=5)
+    each = 0.5 * cross_entropy(scores.detach(), LABELS, reduction='none')[[0, 2]]
+    assert each[0] < 2
+    torch.testing.assert_close(found, each.clamp(max=2).mean())
+    low = of_head(
+        loss, StreamOptions(matched_only=True, bound=0.5), scores, LABELS, mean=True, avg_factor=5
+    )
+    (grad,) = torch.autograd.grad(low, scores)
+    assert (grad[0] != 0).any() and (grad[1:] == 0).all(), 'no push beyond the bound'
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_a_bound_leaves_the_average_to_the_head(reduction):
+    scores = torch.randn(5, 3)
+    far = StreamOptions(true_class_only=True, bound=1e6)
+    for given in ({'avg_factor': 2.0}, {}):
+        if given and reduction == 'sum':
+            continue
+        loss = FocalLoss(reduction=reduction)
+        found = of_head(loss, far, scores, LABELS, **given)
+        want = of_head(loss, TRUE_CLASS, scores, LABELS, **given)
+        # Without a factor MMDetection's mean is over all predictions, ours over the matched.
+        scale = 1 if given or reduction == 'sum' else want.new_tensor(5 * 3 / 2)
+        torch.testing.assert_close(found, want * scale)
+
+
+def test_a_bound_is_for_matched_predictions():
+    with pytest.raises(ValueError, match='bound=2.*matched_only=True'):
+        StreamOptions(bound=2.0)
+
+
 def test_labels_with_their_quality():
     """GFL and RTMDet: labels, and how good each box is."""
     scores = torch.randn(5, 3)

@@ -166,6 +166,33 @@ def test_true_class_only_counts_one_score_a_match(deformable, preprocess):
     assert torch.equal(outputs['retain'].losses['loss_cls'], plain['retain'].losses['loss_cls'])
 
 
+@pytest.mark.parametrize('option', ['matched_only', 'true_class_only'])
+def test_a_bound_holds_for_each_match(deformable, preprocess, option):
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+    plain = tap.forward(inputs, samples, streams(StreamOptions(**{option: True})))
+    out = plain['forget']
+    objects = sum(len(t) for t in out.targets)
+    each = []
+    for i in range(2):
+        per_class = 2 * sigmoid_focal_loss(out.logits[i], labels_of(out, i), 0.25, 2.0)
+        for query, item in out.matches[i].tolist():
+            true = out.targets[i].labels[item]
+            counted = per_class[query] if option == 'matched_only' else per_class[query, true]
+            each.append(counted.sum())
+    bound = float(torch.stack(each).median())
+    want = sum(min(float(loss), bound) for loss in each) / objects
+    outputs = tap.forward(inputs, samples, streams(StreamOptions(**{option: True}, bound=bound)))
+    found = outputs['forget'].losses['loss_cls']
+    assert found.item() == pytest.approx(want, rel=1e-5)
+    assert found < out.losses['loss_cls']
+    assert torch.equal(outputs['retain'].losses['loss_cls'], plain['retain'].losses['loss_cls'])
+    far = tap.forward(inputs, samples, streams(StreamOptions(**{option: True}, bound=1e6)))[
+        'forget'
+    ]
+    torch.testing.assert_close(far.losses['loss_cls'], out.losses['loss_cls'])
+
+
 def test_true_class_only_needs_sigmoid_scores(build_tiny, preprocess):
     detector = build_tiny(tiny_family('DETR'))
     inputs, samples = preprocess(detector)
