@@ -67,3 +67,18 @@ def test_rooms_make_no_circle():
             if parts[0] == 'mmforget' and parts[1] in FLOOR and room_of(path) in FLOOR:
                 used[room_of(path)] |= {parts[1]} - {room_of(path)}
     TopologicalSorter(used).prepare()  # Raises CycleError, which names the rooms.
+
+
+def test_the_core_names_no_detector():
+    """Adapters, what is trained and the loop take any; families are told apart in the taps."""
+    from mmforget.registry import TAPS
+
+    TAPS.import_from_location()
+    families = {name.lower() for name in TAPS.module_dict}
+    backbones = {'resnet', 'swin', 'mobilenet', 'timmvit', 'mimdet', 'pvt'}
+    names = families | backbones | {'detr', 'dino', 'rcnn', 'r-cnn', 'fcos', 'retinanet', 'yolo'}
+    core = [path for path in FILES if room_of(path) in ('adapters', 'trainable', 'engine')]
+    assert len(core) > 20
+    for path in core:
+        text = path.read_text().lower()
+        assert [name for name in names if name in text] == [], path

@@ -146,7 +146,7 @@ def attention_layers(model: nn.Module) -> list[str]:
 def _is_read_by_its_owner(model: nn.Module, name: str) -> bool:
     """Whether an attention takes the layer's weight with biases of its own and never calls it.
 
-    So do timm's EVA, BEiT and Swin V2 with their ``qkv``.
+    So do some of timm's with their ``qkv``.
     """
     owner, _, last = name.rpartition('.')
     return last == 'qkv' and isinstance(

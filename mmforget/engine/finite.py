@@ -67,7 +67,7 @@ def check_finite(total: Tensor, log_vars: Mapping[str, float], task: str, step: 
 def matching_explained(model: nn.Module, task: str, step: int) -> Iterator[None]:
     """Turns the matcher's error over predictions that are not finite into a clear one.
 
-    DETR-likes match predictions to objects before there is a loss to look at.
+    Set prediction matches them to objects before there is a loss to look at.
 
     Args:
         model: The detector.

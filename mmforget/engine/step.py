@@ -217,7 +217,7 @@ def _tell_once(forget: tuple[int, int], retain: tuple[int, int]) -> None:
         f'The forget batch is padded to {_size(forget)} and the retain batch to {_size(retain)}: '
         'where they differ, the two go through the network one after the other instead of '
         'together. A pipeline that gives all images one shape (Pad to a fixed size) is faster, and '
-        'so are groups of a DETR-like decoder alone.'
+        'so are groups of a transformer decoder alone.'
     )
 
 
