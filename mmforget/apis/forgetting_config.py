@@ -250,22 +250,14 @@ def class_loss(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return (head or {}).get('loss_cls') or {}
 
 
-def has_sigmoid_scores(model: Mapping[str, Any]) -> bool:
-    """Whether the head scores each class by a sigmoid of its own, as told by its class loss."""
-    loss = class_loss(model)
-    return bool(loss.get('use_sigmoid', 'Focal' in type_name(loss) if loss else False))
-
-
 def _forget_loss(model: Mapping[str, Any]) -> dict[str, Any]:
     """What the forget loss counts, and its bound.
 
-    A softmax has no score of one class alone. A focal loss is a share alpha of the logarithm where
-    the score is near zero.
+    A focal loss is a share alpha of the logarithm where the score is near zero.
     """
     loss = class_loss(model)
     share = loss.get('alpha', 0.25) if loss and type_name(loss) == 'FocalLoss' else 1.0
-    counted = 'true_class_only' if has_sigmoid_scores(model) else 'matched_only'
-    return {counted: True, 'bound': _FORGOTTEN * share * loss.get('loss_weight', 1.0)}
+    return {'true_class_only': True, 'bound': _FORGOTTEN * share * loss.get('loss_weight', 1.0)}
 
 
 def _set_training_data(config: Config, notes: list[str]) -> None:

@@ -33,8 +33,8 @@ class GSLoRA(ForgettingMethod):
         matched_only: The forget stream's class loss counts matched queries only, so that it
             cannot be raised by false positives on the background (spec B.4, inferred).
         true_class_only: Of those, it counts the true class's score only, so that it cannot be
-            raised by giving a forgotten object the name of a retained class either. Implies
-            ``matched_only``; for heads with sigmoid scores.
+            raised by giving a forgotten object the name of a retained class either. Of a
+            softmax, it counts that score against the background's. Implies ``matched_only``.
         bound_each: The bound holds for each matched query, not for the mean of all, so that a class
             that was forgotten at once does not stand in for another one, and is not pushed on.
             Implies ``matched_only``.

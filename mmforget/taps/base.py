@@ -19,8 +19,8 @@ class StreamOptions:
 
     Attributes:
         matched_only: The class loss counts matched queries only; all others get weight zero.
-        true_class_only: Of a matched query, the class loss counts the logit of its object's class
-            only. Implies ``matched_only``; needs a head with sigmoid scores.
+        true_class_only: Of a matched query, the class loss counts the score of its object's class
+            only; of a softmax, that score against the background's. Implies ``matched_only``.
         bound: Where the class loss of each matched query stops growing, in units of the weighted
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.

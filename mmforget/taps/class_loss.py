@@ -11,7 +11,8 @@ from torch.nn.functional import one_hot
 from mmforget.taps.base import StreamOptions
 from mmforget.taps.replaced import replaced
 
-# A logit at which a sigmoid's loss on a negative, and its gradient, are below float32's reach.
+# A logit at which a sigmoid's loss on a negative, the part in a softmax, and their gradients are
+# below float32's reach.
 _CERTAINLY_NOT = -100.0
 
 
@@ -78,7 +79,9 @@ class _CountedClassLoss(nn.Module):
         if self._options.true_class_only:
             # Some heads give their loss probabilities.
             nothing = 0.0 if getattr(self.loss, 'activated', False) else _CERTAINLY_NOT
-            scores = torch.where(true, scores, scores.new_tensor(nothing))
+            background = true.new_ones(len(scores), scores.shape[-1] - classes)
+            counted = torch.cat([true, background], dim=-1)
+            scores = torch.where(counted, scores, scores.new_tensor(nothing))
         if weight is None:
             by_class = not isinstance(target, (tuple, list)) and target.dim() > 1
             weight = scores.new_ones((*matched.shape, 1) if by_class else matched.shape)

@@ -34,11 +34,18 @@ class _TargetRecorder:
     Args:
         ignored: Boxes to ignore, one tensor (N, 4) per image in absolute x1, y1, x2, y2.
         options: What the class loss counts; by default everything.
+        sigmoid: Whether the class loss has a weight for each class, as that of sigmoids has.
     """
 
-    def __init__(self, ignored: Sequence[Tensor], options: StreamOptions | None = None) -> None:
+    def __init__(
+        self,
+        ignored: Sequence[Tensor],
+        options: StreamOptions | None = None,
+        sigmoid: bool = True,
+    ) -> None:
         self.ignored = ignored
         self.options = options or StreamOptions()
+        self.sigmoid = sigmoid
         self.assigned: list[Tensor] = []
 
     def record(self, assignment: Any) -> Any:
@@ -59,10 +66,10 @@ class _TargetRecorder:
             *targets[:2], self.assigned[-images:], boxes, self.ignored, metas, strict=True
         ):
             unmatched = of_query <= 0
-            if self.options.true_class_only:
+            if self.options.true_class_only and self.sigmoid:
                 # Background is the label after the last class; its column is cut off.
                 weights = weights[:, None] * one_hot(labels, classes + 1)[:, :classes]
-            elif self.options.matched_only:
+            elif self.options.matched_only or self.options.true_class_only:
                 weights = weights.masked_fill(unmatched, 0)
             elif len(ignored):
                 height, width = meta['img_shape'][:2]
@@ -84,9 +91,11 @@ class _TargetRecorder:
         return pairs
 
 
-def _bounding(head: nn.Module, options: StreamOptions) -> AbstractContextManager[None]:
-    """Weights tell what of a class loss counts, but not how much each query adds to it at most."""
-    return nullcontext() if options.bound is None else counting([head], options, False)
+def _counting(head: nn.Module, options: StreamOptions) -> AbstractContextManager[None]:
+    """For what weights cannot tell: a bound for each query, some of the classes of a softmax."""
+    softmax = not head.loss_cls.use_sigmoid
+    needed = options.bound is not None or (options.true_class_only and softmax)
+    return counting([head], options, mean_over_matched=softmax) if needed else nullcontext()
 
 
 @contextmanager
@@ -206,14 +215,6 @@ class DETRTap(Tap):
         """Takes what ``loss_by_feat`` wants between the predictions and the ground truth."""
         return ()
 
-    def check(self, options: StreamOptions) -> None:
-        if options.true_class_only and not self.detector.bbox_head.loss_cls.use_sigmoid:
-            raise TypeError(
-                f'true_class_only needs a sigmoid score per class, but the head of '
-                f'{type(self.detector).__name__} has a softmax over all classes. Take '
-                'matched_only.'
-            )
-
     def _stream_output(
         self,
         stream: Stream,
@@ -224,7 +225,6 @@ class DETRTap(Tap):
         data_samples: Sequence[Any],
     ) -> StreamOutput:
         head = self.detector.bbox_head
-        self.check(stream.options)
         samples = data_samples[stream.images]
         targets = [sample.gt_instances for sample in samples]
         metas = [sample.metainfo for sample in samples]
@@ -240,8 +240,8 @@ class DETRTap(Tap):
         # Proposals are of no class, so "matched queries only" is no matter of theirs.
         with _recording(head, _TargetRecorder(ignored)):
             losses = self._proposal_losses(of_encoder, targets, metas)
-        recorder = _TargetRecorder(ignored, stream.options)
-        with _recording(head, recorder), _bounding(head, stream.options):
+        recorder = _TargetRecorder(ignored, stream.options, head.loss_cls.use_sigmoid)
+        with _recording(head, recorder), _counting(head, stream.options):
             losses |= self._decoder_losses(
                 logits[layers, stream.images], boxes[layers, stream.images], targets, metas
             )

@@ -44,13 +44,13 @@ class FeatureTap(Tap):
         return self._features.stages()
 
     def check(self, options: StreamOptions) -> None:
-        heads = self.class_heads() if options.true_class_only else ()
-        softmax = [h for h in heads if not getattr(h.loss_cls, 'use_sigmoid', False)]
-        if softmax:
+        heads = self.class_heads() if options.matched_only or options.true_class_only else ()
+        others = [h.loss_cls for h in heads if getattr(h.loss_cls, 'custom_cls_channels', False)]
+        if others:
             raise TypeError(
-                f'true_class_only needs a sigmoid score per class, but {type(softmax[0]).__name__} '
-                f'of {type(self.detector).__name__} has a softmax over all classes, whose loss is '
-                'that of the true class anyhow. Take matched_only.'
+                f'matched_only and true_class_only need a score per class, but '
+                f'{type(others[0]).__name__} of {type(self.detector).__name__} has scores of its '
+                'own kind. Leave both out.'
             )
 
     def remembering(self, batch_size: int | None = None) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmforget.apis import ForgettingRequest, build_forgetting_config, load_config
 from mmforget.apis.data_configs import class_names, still_pipeline, unwrap_dataset
-from mmforget.apis.forgetting_config import build_evaluation_config, has_sigmoid_scores
+from mmforget.apis.forgetting_config import build_evaluation_config
 
 REQUEST = ForgettingRequest([['bag', 'sneaker'], ['dress']])
 
@@ -167,17 +167,10 @@ def test_few_steps_leave_less_room_for_trials(ordinary):
     assert sparsity(2) is None
 
 
-def test_a_softmax_head_counts_matched_queries():
-    detr = load_config('mmdet::detr/detr_r50_8xb2-150e_coco')
-    built = build(detr, ForgettingRequest(['truck']))
-    assert built.config.train_cfg.method.matched_only is True
-    assert 'true_class_only' not in built.config.train_cfg.method
-    assert not has_sigmoid_scores({'bbox_head': {'type': 'DETRHead'}})
-
-
 @pytest.mark.parametrize(
     'name',
     [
+        'mmdet::detr/detr_r50_8xb2-150e_coco.py',
         'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
         'mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
         'mmdet::dab_detr/dab-detr_r50_8xb2-50e_coco.py',

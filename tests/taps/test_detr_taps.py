@@ -9,6 +9,7 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from mmengine.structures import InstanceData
 from tiny_families import tiny_family
 from torch import nn
+from torch.nn.functional import softplus
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from mmforget.adapters import inject
@@ -193,11 +194,18 @@ def test_a_bound_holds_for_each_match(deformable, preprocess, option):
     torch.testing.assert_close(far.losses['loss_cls'], out.losses['loss_cls'])
 
 
-def test_true_class_only_needs_sigmoid_scores(build_tiny, preprocess):
+def test_true_class_of_a_softmax_counts_against_the_background(build_tiny, preprocess):
     detector = build_tiny(tiny_family('DETR'))
     inputs, samples = preprocess(detector)
-    with pytest.raises(TypeError, match='softmax.*Take matched_only'):
-        build_tap(detector).forward(inputs, samples, streams(StreamOptions(true_class_only=True)))
+    tap = build_tap(detector)
+    out = tap.forward(inputs, samples, streams(StreamOptions(true_class_only=True)))['forget']
+    want = [
+        softplus(out.logits[i, query, -1] - out.logits[i, query, out.targets[i].labels[item]])
+        for i in range(2)
+        for query, item in out.matches[i].tolist()
+    ]
+    want = sum(want) / len(want)
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
 
 
 def test_unmatched_queries_over_ignored_boxes_are_left_out(deformable, preprocess):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_detectors import PLAIN, base_model
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, softplus
 
 from mmforget.adapters import inject
 from mmforget.engine.step import ForgettingStep
@@ -186,8 +186,20 @@ def test_matched_class_loss_of_a_two_stage_detector(build_tiny, preprocess):
     assert positive.any()
     want = cross_entropy(seen['scores'][positive], seen['labels'][positive])
     torch.testing.assert_close(found['retain loss_cls'], want)
-    with pytest.raises(TypeError, match='matched_only'):
-        run(model, None, preprocess(model), true_class_only=True)
+    found = run(model, None, preprocess(model), true_class_only=True)
+    scores, labels = seen['scores'], seen['labels']
+    true = scores[positive, labels[positive]]
+    want = softplus(scores[positive, -1] - true).mean()
+    torch.testing.assert_close(found['retain loss_cls'], want)
+
+
+def test_scores_of_another_kind_cannot_be_told_apart(build_tiny):
+    config = base_model('faster-rcnn_mobilenetv2')
+    config['roi_head']['bbox_head']['loss_cls'] = {'type': 'SeesawLoss', 'num_classes': 10}
+    tap = build_tap(build_tiny(config))
+    tap.check(StreamOptions())
+    with pytest.raises(TypeError, match='SeesawLoss of FasterRCNN.*Leave both out'):
+        tap.check(StreamOptions(true_class_only=True))
 
 
 def test_logits_of_a_dense_detector_are_those_of_its_head(build_tiny, preprocess):
@@ -227,11 +239,8 @@ def test_a_step_forgets(detector, tiny_batch):
     model = copy.deepcopy(detector)
     part = GroupSparseLoRA(4, 4.0, targets=targets_of(model), group_by='stage')
     part.inject(model, ForgettingTask(0, ('bag',), ('coat',), ()), 0)
-    two_stage = isinstance(build_tap(model), TwoStageTap)
     # Far above what a random detector has.
-    method = GSLoRA(1.0, 100.0, matched_only=two_stage, true_class_only=not two_stage)
-    if two_stage:
-        method.true_class_only = False
+    method = GSLoRA(1.0, 100.0, true_class_only=True)
     step = ForgettingStep(model, build_tap(model, TrunkCache(2**28)), method, part).train()
     batch = tiny_batch(4)
     for sample in batch['data_samples']:
