@@ -22,12 +22,12 @@ from mmforget.apis.data_configs import (
     type_name,
     unwrap_dataset,
 )
+from mmforget.apis.recipes import Recipe, recipe_for
 from mmforget.apis.request import ForgettingRequest
 from mmforget.engine import TrainableHook
 
 BATCH_SIZE = 8
 TRUNK_CACHE_MB = 1024
-METHOD = {'type': 'mmforget.GSLoRA', 'forget_weight': 0.3}
 # The bound of the forget loss is reached at a score of e^-6.
 _FORGOTTEN = 6.0
 TRIAL = {'type': 'GroupTrial', 'strength': 0.7, 'steps': 8, 'patience': 2}
@@ -147,7 +147,9 @@ def build_forgetting_config(
         move_data_root(config, str(data_root))
     classes = class_names(config.train_dataloader.dataset)
     request.check_classes(classes)
-    _set_hooks(config, request, notes)
+    recipe = recipe_for(config.model)
+    steps = request.steps or recipe.steps
+    _set_hooks(config, steps, notes)
     config.train_cfg = {
         'type': 'mmforget.ContinualForgettingLoop',
         'scenario': {
@@ -155,8 +157,8 @@ def build_forgetting_config(
             'forget': request.forget_sampling,
             'retain': request.retain_sampling,
         },
-        'max_steps': request.steps,
-        'method': {**METHOD, **_forget_loss(config.model)},
+        'max_steps': steps,
+        'method': _method(recipe, config.model),
         'trunk_cache_mb': TRUNK_CACHE_MB,
     }
     config.optim_wrapper = copy.deepcopy(OPTIMIZER)
@@ -250,14 +252,20 @@ def class_loss(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return (head or {}).get('loss_cls') or {}
 
 
-def _forget_loss(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What the forget loss counts, and its bound.
+def _method(recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
+    """GS-LoRA's objective; what the forget loss counts, and its bound.
 
     A focal loss is a share alpha of the logarithm where the score is near zero.
     """
     loss = class_loss(model)
     share = loss.get('alpha', 0.25) if loss and type_name(loss) == 'FocalLoss' else 1.0
-    return {'true_class_only': True, 'bound': _FORGOTTEN * share * loss.get('loss_weight', 1.0)}
+    method = {
+        'type': 'mmforget.GSLoRA',
+        'forget_weight': recipe.forget_weight,
+        'bound': _FORGOTTEN * share * loss.get('loss_weight', 1.0),
+        'true_class_only': True,
+    }
+    return {**method, 'bound_each': True} if recipe.bound_each else method
 
 
 def _set_training_data(config: Config, notes: list[str]) -> None:
@@ -340,7 +348,7 @@ def _set_validation(config: Config, evaluate: bool, notes: list[str]) -> None:
     config.val_cfg = {'type': 'ValLoop'}
 
 
-def _set_hooks(config: Config, request: ForgettingRequest, notes: list[str]) -> None:
+def _set_hooks(config: Config, steps: int, notes: list[str]) -> None:
     """Adds the adapters and the pictures; leaves out whatever would disturb them."""
     kept = []
     for hook in config.get('custom_hooks') or []:
@@ -358,7 +366,7 @@ def _set_hooks(config: Config, request: ForgettingRequest, notes: list[str]) -> 
         'type': 'mmforget.GroupSparseLoRAHook',
         'rank': 8,
         'targets': 'ffn',
-        'sparsity': _sparsity(request.steps, notes),
+        'sparsity': _sparsity(steps, notes),
     }
     config.custom_hooks = [*kept, adapters, {'type': f'mmforget.{PICTURES}'}]
     _rest_checkpoint_hook(config)

@@ -3,7 +3,7 @@
 A request file is JSON (``.json``) or YAML (``.yml``, ``.yaml``); only ``tasks`` is required::
 
     tasks: [[bag, sneaker], [trouser]]   # one list of class names per task, in their order
-    steps: 80                            # optimiser steps per task
+    steps: 80                            # optimiser steps per task; else the family's
     retain_images: 400                   # or retain_ratio: 0.1, or few_shot: 16
     seed: 42
 """
@@ -28,7 +28,7 @@ class ForgettingRequest:
 
     Attributes:
         tasks: Class names, one tuple per task; one list of names is one task.
-        steps: Optimiser steps per task.
+        steps: Optimiser steps per task; ``None``: as many as the detector's family needs.
         retain_images: Images of the retain stream; 400 where none of the three sizes is given.
         retain_ratio: Or a share of the images that hold a retained class, in (0, 1].
         few_shot: Or k images of each class, in the retain stream and in the forget stream.
@@ -39,7 +39,7 @@ class ForgettingRequest:
     """
 
     tasks: tuple[tuple[str, ...], ...]
-    steps: int = 80
+    steps: int | None = None
     retain_images: int | None = None
     retain_ratio: float | None = None
     few_shot: int | None = None

@@ -1,6 +1,6 @@
 """One file per detector family: everything a method needs out of one forward."""
 
-from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap
+from mmforget.taps.base import Stream, StreamOptions, Tap, build_tap, find_tap
 from mmforget.taps.classifier import ClassifierTap
 from mmforget.taps.dense import DenseTap
 from mmforget.taps.detr import DeformableDETRTap, DETRTap
@@ -27,4 +27,5 @@ __all__ = [
     'TwoStageTap',
     'at_once',
     'build_tap',
+    'find_tap',
 ]

@@ -59,9 +59,11 @@ class Tap:
 
     Attributes:
         fields: The fields of ``StreamOutput`` that the family can give.
+        one_to_one: Whether an object is matched with one prediction, as of queries, or with many.
     """
 
     fields: frozenset[str] = frozenset()
+    one_to_one = False
 
     def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
         self.detector = detector
@@ -146,6 +148,13 @@ class Tap:
         raise NotImplementedError
 
 
+def find_tap(detector: type) -> type[Tap] | None:
+    """The tap of a detector's class or of its nearest base class, if there is one."""
+    TAPS.import_from_location()
+    taps = (TAPS.module_dict.get(cls.__name__) for cls in detector.__mro__)
+    return next((tap for tap in taps if tap is not None), None)
+
+
 def build_tap(detector: nn.Module, cache: TrunkCache | None = None) -> Tap:
     """Finds the tap of the detector's class or of its nearest base class.
 
@@ -156,11 +165,9 @@ def build_tap(detector: nn.Module, cache: TrunkCache | None = None) -> Tap:
     Raises:
         TypeError: No tap is registered for the detector's family.
     """
-    TAPS.import_from_location()
-    for cls in type(detector).__mro__:
-        tap = TAPS.module_dict.get(cls.__name__)
-        if tap is not None:
-            return tap(detector, cache)
+    tap = find_tap(type(detector))
+    if tap is not None:
+        return tap(detector, cache)
     raise TypeError(
         f'mmforget cannot read {type(detector).__name__} yet. It reads '
         f'{", ".join(sorted(TAPS.module_dict))} and their subclasses. Register a Tap for it with '

@@ -128,6 +128,7 @@ class DETRTap(Tap):
     """Reads mmdet's ``DetectionTransformer`` detectors whose head has ``loss_by_feat``."""
 
     fields = frozenset({'losses', 'logits', 'boxes', 'embeddings', 'matches', 'targets'})
+    one_to_one = True
     #: The ``forward_transformer`` that the tap takes apart.
     known_forward = DetectionTransformer.forward_transformer
 

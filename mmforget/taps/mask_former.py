@@ -18,6 +18,7 @@ class MaskFormerTap(FeatureTap):
     """Reads mmdet's ``MaskFormer`` and ``Mask2Former``: queries with a mask and a softmax each."""
 
     mean_over_matched = True
+    one_to_one = True
 
     def class_heads(self) -> list[nn.Module]:
         return [self.detector.panoptic_head]

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmforget.apis import ForgettingRequest, build_forgetting_config, load_config
 from mmforget.apis.data_configs import class_names, still_pipeline, unwrap_dataset
 from mmforget.apis.forgetting_config import build_evaluation_config
+from mmforget.apis.recipes import MANY_TO_ONE, SET_PREDICTION, recipe_for
 
 REQUEST = ForgettingRequest([['bag', 'sneaker'], ['dress']])
 
@@ -165,6 +166,28 @@ def test_few_steps_leave_less_room_for_trials(ordinary):
     assert sparsity(80).steps == 8
     assert sparsity(5).steps == 3 and sparsity(5).held_out == 2
     assert sparsity(2) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'recipe'),
+    [
+        ('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', SET_PREDICTION),
+        ('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', SET_PREDICTION),
+        ('mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py', MANY_TO_ONE),
+        ('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', MANY_TO_ONE),
+    ],
+)
+def test_the_family_decides_on_the_recipe(name, recipe):
+    train_cfg = build(load_config(name), ForgettingRequest(['truck'])).config.train_cfg
+    assert train_cfg.max_steps == recipe.steps
+    assert train_cfg.method.forget_weight == recipe.forget_weight
+    assert train_cfg.method.get('bound_each', False) is recipe.bound_each
+    request = ForgettingRequest(['truck'], steps=7)
+    assert build(load_config(name), request).config.train_cfg.max_steps == 7
+
+
+def test_a_detector_that_cannot_be_read_has_a_recipe():
+    assert recipe_for({'type': 'NoSuchDetector'}) is SET_PREDICTION
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,44 @@
+"""With which settings a detector forgets, by its family; measured in docs/detectors.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
+
+from mmforget.taps import find_tap
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of GS-LoRA's settings depends on the family.
+
+    Attributes:
+        steps: Optimiser steps a task, for those who ask for none.
+        forget_weight: β of GS-LoRA's objective.
+        bound_each: Whether the bound holds for each matched prediction.
+    """
+
+    steps: int
+    forget_weight: float
+    bound_each: bool
+
+
+#: Objects have one query each: few predictions have to change.
+SET_PREDICTION = Recipe(steps=80, forget_weight=0.3, bound_each=False)
+#: Every object has many places or proposals, alike and not: a weaker push for longer.
+MANY_TO_ONE = Recipe(steps=320, forget_weight=0.1, bound_each=True)
+
+
+def recipe_for(model: Mapping[str, Any]) -> Recipe:
+    """The recipe of a detector's family.
+
+    Args:
+        model: The detector's config. One that mmforget cannot read is refused elsewhere.
+    """
+    register_all_modules(init_default_scope=False)
+    kind = model.get('type')
+    detector = kind if isinstance(kind, type) else MODELS.get(str(kind))
+    tap = find_tap(detector) if isinstance(detector, type) else None
+    return SET_PREDICTION if tap is None or tap.one_to_one else MANY_TO_ONE
