@@ -7,4 +7,4 @@ _base_ = [
 ]
 load_from = 'work_dirs/dino_mobilenetv2_3k_garments/iter_3000.pth'
 # The bound is reached at a score of e^-6, in a focal loss of weight 1.
-train_cfg = dict(method=dict(true_class_only=True, bound=1.5))
+train_cfg = dict(method=dict(true_class_only=True, bound=1.5, bound_each=True))
