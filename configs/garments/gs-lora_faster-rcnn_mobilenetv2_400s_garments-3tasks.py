@@ -1,13 +1,13 @@
 # GS-LoRA forgets six garments from a small Faster R-CNN, which is trained first:
 #   python tools/train.py configs/garments/faster-rcnn_mobilenetv2_3k_garments.py
-#   python tools/train.py configs/garments/gs-lora_faster-rcnn_mobilenetv2_80s_garments-3tasks.py
+#   python tools/train.py configs/garments/gs-lora_faster-rcnn_mobilenetv2_400s_garments-3tasks.py
 _base_ = [
-    '../_base_/forgetting/gs-lora_80s_garments-3tasks.py',
+    '../_base_/forgetting/gs-lora_400s_garments-3tasks.py',
     '../_base_/models/faster-rcnn_mobilenetv2.py',
 ]
 load_from = 'work_dirs/faster-rcnn_mobilenetv2_3k_garments/iter_3000.pth'
 # The bound is reached at a score of e^-6.
-train_cfg = dict(method=dict(matched_only=True, bound=6))
+train_cfg = dict(method=dict(bound=6))
 # No transformer blocks: adapters go to the convolutions, in groups by stage.
 custom_hooks = [
     dict(
@@ -15,7 +15,7 @@ custom_hooks = [
         rank=8,
         targets='conv',
         group_by='stage',
-        sparsity=dict(type='GroupTrial', strength=0.7, steps=8, patience=2),
+        sparsity=dict(type='GroupTrial', strength=0.9, steps=8, patience=2),
     ),
     dict(type='mmforget.ForgettingPicturesHook'),
 ]
