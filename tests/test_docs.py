@@ -386,6 +386,9 @@ SHORTER = {
     'demo': '--cfg-options load_from=work_dirs/fcos_mobilenetv2_3k_garments/iter_2.pth '
     'train_cfg.max_steps=2 custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     '3tasks.py': '--cfg-options val_dataloader.dataset.indices=20',
+    'vit_2k_garment-sprites.py': '--cfg-options train_cfg.max_iters=2 train_cfg.val_begin=2',
+    'garment-sprites-4tasks.py': '--cfg-options train_cfg.max_steps=2 '
+    'load_from=work_dirs/vit_2k_garment-sprites/iter_2.pth custom_hooks.0.sparsity=None',
 }
 
 
