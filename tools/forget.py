@@ -35,7 +35,7 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add('--dry-run', action='store_true', help='say what would be done, and how long it takes')
     add('--data-root', help="replaces the config's data root")
     add('--work-dir', help='default: NAME_work_dir beside --out NAME.pth')
-    add('--steps', type=int, help='optimiser steps per task (80 or 320, by family)')
+    add('--steps', type=int, help='optimiser steps per task (80 or 400, by family)')
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         '--retain-images', type=int, metavar='N', help='retain stream: N images (400)'
