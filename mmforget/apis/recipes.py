@@ -1,6 +1,7 @@
 """With which settings a detector forgets, by its family.
 
-They are those of configs/_base_/forgetting, without flips and with the trials of 80 steps."""
+They are those of configs/_base_/forgetting, without flips and with the trials of 80 steps.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
