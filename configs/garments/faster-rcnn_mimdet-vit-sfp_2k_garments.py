@@ -1,10 +1,10 @@
 # Trains a Faster R-CNN on a vision transformer and ViTDet's pyramid:
 #   python tools/model_converters/mobilenetv2_imagenet.py
-#   python tools/train.py configs/garments/faster-rcnn_mimdet-vit-sfp_3k_garments.py
+#   python tools/train.py configs/garments/faster-rcnn_mimdet-vit-sfp_2k_garments.py
 _base_ = [
     '../_base_/datasets/garments.py',
     '../_base_/models/faster-rcnn_mimdet-vit-sfp.py',
-    '../_base_/schedules/train_3k.py',
+    '../_base_/schedules/train_2k.py',
 ]
 train_dataloader = dict(batch_size=8, sampler=dict(type='InfiniteSampler'))
 val_evaluator = dict(classwise=True)
