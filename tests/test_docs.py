@@ -381,9 +381,8 @@ SHORTER = {
     'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
-    'mobilenetv2_3k_garments.py': '--cfg-options train_cfg.max_iters=2 '
-    'train_dataloader.batch_size=2',
-    'demo': '--cfg-options load_from=work_dirs/fcos_mobilenetv2_3k_garments/iter_2.pth '
+    'k_garments.py': '--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=2',
+    'demo': '--cfg-options load_from=work_dirs/fcos_mobilenetv2_2k_garments/iter_2.pth '
     'train_cfg.max_steps=2 custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     '3tasks.py': '--cfg-options val_dataloader.dataset.indices=20',
     'vit_2k_garment-sprites.py': '--cfg-options train_cfg.max_iters=2 train_cfg.val_begin=2',

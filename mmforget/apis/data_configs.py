@@ -117,10 +117,21 @@ def loads_masks(dataset: Mapping[str, Any]) -> bool:
     )
 
 
+def training_flip(dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The flip of an unwrapped data set's pipeline, if the detector was trained with one."""
+    for part in parts_of(dataset):
+        for transform in part.get('pipeline') or ():
+            if type_name(transform) == 'RandomFlip':
+                return copy.deepcopy(dict(transform))
+    return None
+
+
 def still_pipeline(
-    pipeline: list[Mapping[str, Any]] | None, masks: bool = False
+    pipeline: list[Mapping[str, Any]] | None,
+    masks: bool = False,
+    flip: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]] | None:
-    """A training pipeline without augmentation, out of a validation pipeline.
+    """A training pipeline without augmentation but flips, out of a validation pipeline.
 
     Boxes are loaded right after the image, so that they are resized with it, and the packed
     image keeps everything a loss may want.
@@ -128,6 +139,7 @@ def still_pipeline(
     Args:
         pipeline: The validation pipeline.
         masks: Masks are loaded, too.
+        flip: A transform that follows the loading, before anything is padded.
 
     Returns:
         ``None`` where the validation pipeline does something else than load, resize and pad.
@@ -142,7 +154,8 @@ def still_pipeline(
     ]
     at = [type_name(transform) for transform in kept].index('LoadImageFromFile') + 1
     load = {'type': 'LoadAnnotations', 'with_bbox': True}
-    kept.insert(at, {**load, 'with_mask': True} if masks else load)
+    load = {**load, 'with_mask': True} if masks else load
+    kept[at:at] = [load] if flip is None else [load, copy.deepcopy(dict(flip))]
     return [*kept, {'type': 'PackDetInputs'}]
 
 

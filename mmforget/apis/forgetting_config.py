@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from mmforget.apis.data_configs import (
     move_data_root,
     parts_of,
     still_pipeline,
+    training_flip,
     type_name,
     unwrap_dataset,
 )
-from mmforget.apis.recipes import Recipe, recipe_for
+from mmforget.apis.recipes import Recipe, Trial, recipe_for
 from mmforget.apis.request import ForgettingRequest
 from mmforget.engine import TrainableHook
 
@@ -30,8 +31,6 @@ BATCH_SIZE = 8
 TRUNK_CACHE_MB = 1024
 # The bound of the forget loss is reached at a score of e^-6.
 _FORGOTTEN = 6.0
-TRIAL = {'type': 'GroupTrial', 'strength': 0.7, 'steps': 8, 'patience': 2}
-TRIAL_HELD_OUT = 2
 # Where adapters go in a detector without transformer blocks.
 CONVOLUTIONAL = {'targets': 'conv', 'group_by': 'stage'}
 OPTIMIZER = {
@@ -115,8 +114,8 @@ def build_forgetting_config(
     """Builds the forgetting config out of the config the detector was trained with.
 
     Model and data are the user's; the recipe is that of the Garments configs: GS-LoRA on the
-    FFNs, AdamW with cosine decay, no augmentation where the validation pipeline allows it (every
-    image then passes the frozen trunk once).
+    FFNs, AdamW with cosine decay, no augmentation but flips where the validation pipeline allows
+    it (every image, or every variant of it, then passes the frozen trunk once).
 
     Args:
         config: The user's config; it is not changed.
@@ -141,21 +140,21 @@ def build_forgetting_config(
             'detector was trained with.'
         )
     notes: list[str] = []
-    _set_training_data(config, notes)
+    recipe = recipe_for(config.model)
+    variants = _set_training_data(config, recipe, notes)
     _set_validation(config, evaluate, notes)
     if data_root is not None:
         move_data_root(config, str(data_root))
     classes = class_names(config.train_dataloader.dataset)
     request.check_classes(classes)
-    recipe = recipe_for(config.model)
     steps = request.steps or recipe.steps
-    _set_hooks(config, steps, notes)
+    _set_hooks(config, recipe.trial, steps, notes)
     config.train_cfg = {
         'type': 'mmforget.ContinualForgettingLoop',
         'scenario': {
             'tasks': [list(task) for task in request.tasks],
             'forget': request.forget_sampling,
-            'retain': request.retain_sampling,
+            'retain': {**request.retain_sampling, **variants},
         },
         'max_steps': steps,
         'method': _method(recipe, config.model),
@@ -268,8 +267,12 @@ def _method(recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
     return {**method, 'bound_each': True} if recipe.bound_each else method
 
 
-def _set_training_data(config: Config, notes: list[str]) -> None:
-    """The plain data set, drawn by the loop, without augmentation where that can be had."""
+def _set_training_data(config: Config, recipe: Recipe, notes: list[str]) -> dict[str, int]:
+    """The plain data set, drawn by the loop, without augmentation where that can be had.
+
+    Returns:
+        What the retain stream is told of variants of its images.
+    """
     loader = config.train_dataloader
     wrapper = type_name(loader.dataset) if loader.get('dataset') else ''
     loader.dataset = unwrap_dataset(loader.get('dataset'), 'train_dataloader.dataset')
@@ -278,7 +281,8 @@ def _set_training_data(config: Config, notes: list[str]) -> None:
     loader.batch_size = min(BATCH_SIZE, loader.get('batch_size') or BATCH_SIZE)
     loader.sampler = {'type': 'DefaultSampler', 'shuffle': True}
     loader.pop('batch_sampler', None)
-    still = still_pipeline(_validation_pipeline(config), loads_masks(loader.dataset))
+    flip = training_flip(loader.dataset) if recipe.variants > 1 else None
+    still = still_pipeline(_validation_pipeline(config), loads_masks(loader.dataset), flip)
     if still is None and wrapper == 'MultiImageMixDataset':
         raise ValueError(
             'train_dataloader.dataset is a MultiImageMixDataset, whose transforms mix images of '
@@ -291,9 +295,10 @@ def _set_training_data(config: Config, notes: list[str]) -> None:
             'The training pipeline was kept with its augmentation, for there is no validation '
             'pipeline that only loads, resizes and pads.'
         )
-        return
+        return {}
     for part in parts_of(loader.dataset):
         part['pipeline'] = copy.deepcopy(still)
+    return {} if flip is None else {'augmentations': recipe.variants}
 
 
 def _validation_pipeline(config: Config) -> list[Mapping[str, Any]] | None:
@@ -348,7 +353,7 @@ def _set_validation(config: Config, evaluate: bool, notes: list[str]) -> None:
     config.val_cfg = {'type': 'ValLoop'}
 
 
-def _set_hooks(config: Config, steps: int, notes: list[str]) -> None:
+def _set_hooks(config: Config, trial: Trial, steps: int, notes: list[str]) -> None:
     """Adds the adapters and the pictures; leaves out whatever would disturb them."""
     kept = []
     for hook in config.get('custom_hooks') or []:
@@ -366,7 +371,7 @@ def _set_hooks(config: Config, steps: int, notes: list[str]) -> None:
         'type': 'mmforget.GroupSparseLoRAHook',
         'rank': 8,
         'targets': 'ffn',
-        'sparsity': _sparsity(steps, notes),
+        'sparsity': _sparsity(trial, steps, notes),
     }
     config.custom_hooks = [*kept, adapters, {'type': f'mmforget.{PICTURES}'}]
     _rest_checkpoint_hook(config)
@@ -381,13 +386,13 @@ def _rest_checkpoint_hook(config: Config) -> None:
     config.default_hooks = {**hooks, 'checkpoint': {'type': 'CheckpointHook', 'interval': -1}}
 
 
-def _sparsity(steps: int, notes: list[str]) -> dict[str, Any] | None:
+def _sparsity(trial: Trial, steps: int, notes: list[str]) -> dict[str, Any] | None:
     """Trials of single groups, no longer than a task is."""
-    length = min(TRIAL['steps'], steps - TRIAL_HELD_OUT)
+    length = min(trial.steps, steps - trial.held_out)
     if length < 1:
         notes.append(f'With {steps} steps there is no room for trials, so every group lives.')
         return None
-    return {**TRIAL, 'steps': length, 'held_out': TRIAL_HELD_OUT}
+    return {'type': 'GroupTrial', **asdict(trial), 'steps': length}
 
 
 def _import_mmforget(config: Config) -> None:

@@ -1,16 +1,23 @@
-"""With which settings a detector forgets, by its family.
-
-They are those of configs/_base_/forgetting, without flips and with the trials of 80 steps.
-"""
+"""With which settings a detector forgets, by its family: those of configs/_base_/forgetting."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 
 from mmforget.taps import find_tap
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How each group is tried before a task; arguments of ``GroupTrial``."""
+
+    strength: float = 0.7
+    steps: int = 8
+    held_out: int = 2
+    patience: int = 2
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,29 @@ class Recipe:
         steps: Optimiser steps a task, for those who ask for none.
         forget_weight: β of GS-LoRA's objective.
         bound_each: Whether the bound holds for each matched prediction.
+        variants: Of each retain image, made by the flips that the detector was trained with; with
+            one, images stay as they are.
+        trial: How groups are tried.
     """
 
     steps: int
     forget_weight: float
     bound_each: bool
+    variants: int = 1
+    trial: Trial = field(default_factory=Trial)
 
 
 #: Objects have one query each: few predictions have to change.
 SET_PREDICTION = Recipe(steps=80, forget_weight=0.3, bound_each=False)
-#: Every object has many places or proposals, alike and not: a weaker push for longer.
-MANY_TO_ONE = Recipe(steps=400, forget_weight=0.1, bound_each=True)
+#: Every object has many places or proposals, alike and not: a weaker push for longer, over more
+#: images, and longer trials, for in eight steps it shows too little.
+MANY_TO_ONE = Recipe(
+    steps=400,
+    forget_weight=0.1,
+    bound_each=True,
+    variants=4,
+    trial=Trial(strength=0.9, steps=24, held_out=4),
+)
 
 
 def recipe_for(model: Mapping[str, Any]) -> Recipe:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# {} is the measure: AP of a detector, Acc of a classifier.
 DEMO_HEADER = (
     'run',
     'after task',
     'forgets',
-    'AP_f',
-    'AP_o',
-    'AP_r',
-    'AP_r relative',
+    '{}_f',
+    '{}_o',
+    '{}_r',
+    '{}_r relative',
     'H relative',
     'living groups',
     'trainable',
@@ -31,14 +32,17 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full') -> str:
-    """One line per run and task, metrics on the full validation set, then the loaded detector.
+    """One line per run and task, metrics on the full validation set, then the loaded model.
 
-    What was not measured is a dash.
+    What was not measured is a dash. A classifier has accuracies in the place of AP.
 
     Args:
         results: Name of a run -> content of its ``forgetting.json``.
         protocol: ``'full'`` or ``'restricted'``.
     """
+    first = next(iter(results.values()))
+    classifier = any('Acc_f' in row[protocol] for row in first['tasks'])
+    measure = 'Acc' if classifier else 'AP'
     rows = []
     for name, document in results.items():
         for row in document['tasks']:
@@ -49,27 +53,29 @@ def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full')
                     name,
                     str(row['task']),
                     ', '.join(row['classes']),
-                    _number(scores.get('AP_f')),
-                    _number(scores.get('AP_o')),
-                    _number(scores.get('AP_r')),
-                    _number(scores.get('AP_r_relative')),
+                    _number(scores.get(f'{measure}_f')),
+                    _number(scores.get(f'{measure}_o')),
+                    _number(scores.get(f'{measure}_r')),
+                    _number(scores.get(f'{measure}_r_relative')),
                     _number(_ratio(scores.get('H'), scores.get('H_ceiling'))),
                     f'{len(living)}/{len(row["groups"])}: {_short(living)}',
                     f'{100 * row["trainable_share"]:.2f} %',
                     f'{row["seconds"]:.0f}',
                 ]
             )
-    first = next(iter(results.values()))
     slots = [norm for row in first['tasks'] for norm in row['groups'].values()]
     dead = sum(norm == 0 for norm in slots)
+    kind = 'classifier' if classifier else 'detector'
     base = first['base'].get('full', {})
+    loaded = ', '.join(
+        f'{name} {_number(base.get(name))}' for name in (('Acc',) if classifier else ('AP', 'AP50'))
+    )
     return '\n'.join(
         [
-            text_table(DEMO_HEADER, rows),
+            text_table([column.format(measure) for column in DEMO_HEADER], rows),
             '',
-            f'Loaded detector: AP {_number(base.get("AP"))}, AP50 {_number(base.get("AP50"))} on '
-            'all classes. Relative: AP_r to the loaded detector on the same classes, H to its '
-            'ceiling (AP_f = 0, AP_r unchanged).',
+            f'Loaded {kind}: {loaded} on all classes. Relative: {measure}_r to the loaded {kind} '
+            f'on the same classes, H to its ceiling ({measure}_f = 0, {measure}_r unchanged).',
             f'{next(iter(results))}: {dead} of {len(slots)} group slots dead.',
         ]
     )

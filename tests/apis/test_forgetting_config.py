@@ -186,6 +186,49 @@ def test_the_family_decides_on_the_recipe(name, recipe):
     assert build(load_config(name), request).config.train_cfg.max_steps == 7
 
 
+@pytest.mark.parametrize(
+    ('trained', 'forgets'),
+    [
+        ('fcos_mobilenetv2_2k', 'gs-lora_fcos_mobilenetv2_400s'),
+        ('mask-rcnn_mobilenetv2_2k', 'gs-lora_mask-rcnn_mobilenetv2_400s'),
+    ],
+)
+def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / 'configs/garments'
+    expected = Config.fromfile(path / f'{forgets}_garments-3tasks.py')
+    request = ForgettingRequest(expected.train_cfg.scenario.tasks)
+    built = build(Config.fromfile(path / f'{trained}_garments.py'), request).config
+    assert built.train_cfg.max_steps == expected.train_cfg.max_steps
+    assert built.train_cfg.method == expected.train_cfg.method
+    assert built.custom_hooks[-2].sparsity == expected.custom_hooks[0].sparsity
+    sampling = built.train_cfg.scenario.retain
+    assert sampling.augmentations == expected.train_cfg.scenario.retain.augmentations
+    # The scenes have their size already.
+    pipeline = [t for t in built.train_dataloader.dataset.pipeline if t['type'] != 'Resize']
+    assert [t['type'] for t in pipeline] == [
+        t['type'] for t in expected.train_dataloader.dataset.pipeline
+    ]
+    assert built.val_evaluator.metric == expected.val_evaluator.get('metric', 'bbox')
+
+
+def test_images_are_flipped_only_where_the_detector_was_trained_with_flips():
+    config = load_config('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py')
+    pipeline = config.train_dataloader.dataset.pipeline
+    types = [
+        t.type
+        for t in build(
+            config, ForgettingRequest(['truck'])
+        ).config.train_dataloader.dataset.pipeline
+    ]
+    assert types.index('RandomFlip') == types.index('LoadAnnotations') + 1
+    config.train_dataloader.dataset.pipeline = [t for t in pipeline if t.type != 'RandomFlip']
+    built = build(config, ForgettingRequest(['truck'])).config
+    assert 'RandomFlip' not in [t.type for t in built.train_dataloader.dataset.pipeline]
+    assert 'augmentations' not in built.train_cfg.scenario.retain
+
+
 def test_a_detector_that_cannot_be_read_has_a_recipe():
     assert recipe_for({'type': 'NoSuchDetector'}) is SET_PREDICTION
 

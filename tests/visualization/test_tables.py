@@ -63,3 +63,16 @@ def test_masks_have_a_table_of_their_own():
     text = demo_table({'GS-LoRA': mask_results(document)})
     assert '| 0.125 |' in text and '| 0.250 |' not in text
     assert 'AP 0.500, AP50 0.700' in text
+
+
+def test_a_classifier_has_accuracies():
+    names = ('Acc_f', 'Acc_o', 'Acc_r', 'Acc_r_relative', 'H', 'H_ceiling')
+    scores = dict.fromkeys(names) | {'Acc_f': 0.125, 'Acc_r': 0.75, 'H': 0.4, 'H_ceiling': 0.8}
+    task = row(1, {'blocks.0': 1.0}) | {'full': scores}
+    text = demo_table({'GS-LoRA': {'base': {'full': {'Acc': 0.9}}, 'tasks': [task]}})
+    header, _, cells = (line.split('|') for line in text.splitlines()[:3])
+    found = {name.strip(): cell.strip() for name, cell in zip(header, cells, strict=True)}
+    assert (
+        found['Acc_f'] == '0.125' and found['Acc_r'] == '0.750' and found['H relative'] == '0.500'
+    )
+    assert 'AP' not in text and 'Loaded classifier: Acc 0.900 on all classes' in text
