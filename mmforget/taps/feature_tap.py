@@ -40,6 +40,13 @@ class FeatureTap(Tap):
     #: Whether the class loss of matched predictions alone is their mean.
     mean_over_matched = False
 
+    def idle_branch(self) -> AbstractContextManager[None]:
+        """While open, the detector leaves out losses that no trained weight can change.
+
+        Asked only where features are frozen.
+        """
+        return nullcontext()
+
     def stages(self) -> dict[str, Stage]:
         return self._features.stages()
 
@@ -141,6 +148,8 @@ class FeatureTap(Tap):
             stack.enter_context(
                 counting(self.class_heads(), stream.options, self.mean_over_matched)
             )
+            if FEATURES in self.frozen_stages():
+                stack.enter_context(self.idle_branch())
             losses = self.detector.loss(inputs[stream.images], samples)
         return StreamOutput(losses=_scalars(losses), targets=targets)
 

@@ -14,7 +14,7 @@ def replaced(module: nn.Module, name: str, by: Any) -> Iterator[None]:
     Args:
         module: Changed in place.
         name: Of a method of its class, of one that was set on it, or of a child.
-        by: What stands there meanwhile; for a child a module.
+        by: What stands there meanwhile; for a child a module or none.
     """
     own = vars(module).get(name, module._modules.get(name))
     setattr(module, name, by)

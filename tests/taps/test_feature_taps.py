@@ -164,6 +164,31 @@ def test_losses_and_gradients_are_those_of_the_whole_network(detector, data, cut
     assert grads[0]
 
 
+@pytest.mark.parametrize(('keep', 'masks'), [('roi_head.bbox_head', False), ('neck', True)])
+def test_masks_are_left_out_where_nothing_can_change_them(
+    build_tiny, preprocess, tiny_batch, keep, masks
+):
+    """All other losses are MMDetection's; the mask head is there again afterwards."""
+    model = prepared(build_tiny(base_model('mask-rcnn_mobilenetv2')), [keep])
+    inputs, samples = preprocess(model)
+    for sample in samples:
+        sample.gt_instances.masks = masks_of(sample)
+    head = model.roi_head.mask_head
+    with calls({'mask head': head}) as counts:
+        found = run(model, None, (inputs, samples))
+    assert counts['mask head'] == (2 if masks else 0)
+    assert model.roi_head.mask_head is head
+    torch.manual_seed(1)
+    for name, part in HALVES.items():
+        own = model.loss(inputs[part], copy.deepcopy(samples[part]))
+        for key, value in own.items():
+            if 'loss' in key and (masks or key != 'loss_mask'):
+                levels = value if isinstance(value, list) else [value]
+                want = sum(level.mean() for level in levels)
+                torch.testing.assert_close(found.pop(f'{name} {key}'), want)
+    assert not found
+
+
 def test_matched_class_loss_of_a_two_stage_detector(build_tiny, preprocess):
     """The mean over positive samples of -log p, by the scores that the head gave."""
     model = build_tiny(base_model('faster-rcnn_mobilenetv2'))
