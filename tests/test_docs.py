@@ -381,13 +381,13 @@ SHORTER = {
     'custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     'forget': '--steps 4 --cfg-options val_dataloader.dataset.indices=20',
     'test': '--cfg-options test_dataloader.dataset.indices=20',
+    'garment-sprites-4tasks.py': '--cfg-options train_cfg.max_steps=2 '
+    'load_from=work_dirs/vit_2k_garment-sprites/iter_2.pth custom_hooks.0.sparsity=None',
     'k_garments.py': '--cfg-options train_cfg.max_iters=2 train_dataloader.batch_size=2',
     'demo': '--cfg-options load_from=work_dirs/fcos_mobilenetv2_2k_garments/iter_2.pth '
     'train_cfg.max_steps=2 custom_hooks.0.sparsity=None val_dataloader.dataset.indices=20',
     '3tasks.py': '--cfg-options val_dataloader.dataset.indices=20',
     'vit_2k_garment-sprites.py': '--cfg-options train_cfg.max_iters=2 train_cfg.val_begin=2',
-    'garment-sprites-4tasks.py': '--cfg-options train_cfg.max_steps=2 '
-    'load_from=work_dirs/vit_2k_garment-sprites/iter_2.pth custom_hooks.0.sparsity=None',
 }
 
 
@@ -406,7 +406,7 @@ def shorter(line):
     tool = words[3] if words[1:3] == ['-m', 'mmforget'] else Path(words[1]).stem
     tool = 'mim' if 'mim.cli' in line else tool
     for name, options in SHORTER.items():
-        if name == tool or (tool == 'train' and name in line):
+        if name == tool or (tool in ('train', 'demo') and name in line):
             flag = '--cfg-options'
             # The flag is the last one of a line, and stands once.
             return f'{line} {options.replace(f"{flag} ", "") if flag in line else options}'

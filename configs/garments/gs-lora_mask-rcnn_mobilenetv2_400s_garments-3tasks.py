@@ -7,12 +7,7 @@ _base_ = [
 ]
 load_from = 'work_dirs/mask-rcnn_mobilenetv2_2k_garments/iter_2000.pth'
 # The bound is reached at a score of e^-6.
-train_cfg = dict(
-    method=dict(bound=6),
-    # The box head learns 400 images by heart, even if nothing is forgotten. So half of all, drawn
-    # anew for each task.
-    scenario=dict(retain=dict(images=2000, recurring=False)),
-)
+train_cfg = dict(method=dict(bound=6))
 # No transformer blocks: adapters go to the convolutions, in groups by stage.
 custom_hooks = [
     dict(

@@ -235,9 +235,10 @@ def forget(
         out: Where the plain detector goes; it loads where mmforget is not installed.
         **settings: ``request`` (a request file or a ForgettingRequest instead of ``classes``),
             ``data_root`` (replaces that of the config), ``work_dir`` (default: beside ``out``),
-            ``steps`` per task (80 or 400, by family), ``retain_images`` (400), ``retain_ratio``
-            or ``few_shot`` (images per class in both streams), ``seed`` (42), ``evaluate`` (True),
-            ``overwrite`` (False), ``resume`` (False; goes on with the run in the work dir),
+            ``steps`` per task (by family, 80 or 400), ``retain_images`` (by family, 400 or 2,000),
+            ``retain_ratio`` or ``few_shot`` (images per class in both streams), ``seed`` (42),
+            ``evaluate`` (True), ``overwrite`` (False), ``resume`` (False; goes on with the run in
+            the work dir),
             ``cfg_options`` (merged into the forgetting config). Settings that are given win over
             those of the request.
 

@@ -154,7 +154,7 @@ def build_forgetting_config(
         'scenario': {
             'tasks': [list(task) for task in request.tasks],
             'forget': request.forget_sampling,
-            'retain': {**request.retain_sampling, **variants},
+            'retain': {**request.retain_sampling(recipe.retain_images), **variants},
         },
         'max_steps': steps,
         'method': _method(recipe, config.model),

@@ -19,7 +19,6 @@ import yaml
 from mmforget.nearest import did_you_mean
 
 FORGET_IMAGES = 64
-RETAIN_IMAGES = 400
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ForgettingRequest:
     Attributes:
         tasks: Class names, one tuple per task; one list of names is one task.
         steps: Optimiser steps per task; ``None``: as many as the detector's family needs.
-        retain_images: Images of the retain stream; 400 where none of the three sizes is given.
+        retain_images: Images of the retain stream; without any of the three sizes: by family.
         retain_ratio: Or a share of the images that hold a retained class, in (0, 1].
         few_shot: Or k images of each class, in the retain stream and in the forget stream.
         seed: Decides every random draw.
@@ -75,14 +74,17 @@ class ForgettingRequest:
             return {'shots': self.few_shot, 'balanced': True}
         return {'images': FORGET_IMAGES}
 
-    @property
-    def retain_sampling(self) -> dict[str, Any]:
-        """How the retain stream draws, as arguments of ``StreamSampling``."""
+    def retain_sampling(self, images: int) -> dict[str, Any]:
+        """How the retain stream draws, as arguments of ``StreamSampling``.
+
+        Args:
+            images: How many where the request does not say.
+        """
         if self.few_shot is not None:
             return {'shots': self.few_shot, 'balanced': True}
         if self.retain_ratio is not None:
             return {'ratio': float(self.retain_ratio)}
-        return {'images': RETAIN_IMAGES if self.retain_images is None else self.retain_images}
+        return {'images': images if self.retain_images is None else self.retain_images}
 
     def check_classes(self, known: Sequence[str]) -> None:
         """Checks the names against the detector's label map.

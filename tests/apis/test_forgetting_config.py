@@ -204,7 +204,8 @@ def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
     assert built.train_cfg.method == expected.train_cfg.method
     assert built.custom_hooks[-2].sparsity == expected.custom_hooks[0].sparsity
     sampling = built.train_cfg.scenario.retain
-    assert sampling.augmentations == expected.train_cfg.scenario.retain.augmentations
+    for key in ('images', 'augmentations'):
+        assert sampling[key] == expected.train_cfg.scenario.retain[key]
     # The scenes have their size already.
     pipeline = [t for t in built.train_dataloader.dataset.pipeline if t['type'] != 'Resize']
     assert [t['type'] for t in pipeline] == [

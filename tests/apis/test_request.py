@@ -19,13 +19,13 @@ def test_a_list_of_names_is_one_task():
     request = ForgettingRequest(['bag', 'sneaker'])
     assert request.tasks == (('bag', 'sneaker'),)
     assert request.forget_sampling == {'images': 64}
-    assert request.retain_sampling == {'images': 400}
+    assert request.retain_sampling(400) == {'images': 400}
 
 
 def test_few_shot_is_so_many_of_each_class_in_both_streams():
     request = ForgettingRequest([['bag']], few_shot=16)
     assert request.forget_sampling == {'shots': 16, 'balanced': True}
-    assert request.retain_sampling == {'shots': 16, 'balanced': True}
+    assert request.retain_sampling(400) == {'shots': 16, 'balanced': True}
 
 
 def test_json_and_yaml_say_the_same(tmp_path):
