@@ -12,9 +12,15 @@ model = dict(
             type='mmforget.MobileNetV2Stem',
             norm_eval=True,
             norm_cfg=dict(type='BN', requires_grad=False),
-            init_cfg=dict(type='Pretrained', checkpoint='mmforget://mobilenetv2_imagenet'),
         ),
         out_strides=(16,),
+        # A transformer from noise learns too little in so few images: it starts from the one that
+        # a Deformable DETR was trained with.
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='mmforget://deformable-detr_mimdet-vit_garments',
+            prefix='backbone.',
+        ),
     ),
     neck=dict(
         _delete_=True,
