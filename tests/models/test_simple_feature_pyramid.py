@@ -24,6 +24,18 @@ def test_levels(options, sizes):
     assert all(p.grad is not None for p in neck.parameters())
 
 
+def test_regions_are_read_as_they_lie():
+    """MMCV's RoIAlign takes the memory of a map as it comes, whatever its strides say."""
+    from mmcv.ops import RoIAlign
+
+    torch.manual_seed(0)
+    levels = SimpleFeaturePyramid(16, 8, num_outs=5)(torch.randn(1, 1, 16, 8, 8))
+    region, align = torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0]]), RoIAlign(2, 1.0)
+    for level in levels:
+        in_order = level.flatten().clone().view(level.shape)
+        assert torch.equal(align(level, region), align(in_order, region))
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -45,6 +45,7 @@ def test_plain_transformers_take_images_of_any_size(name, patch, window):
                 (2, channels, -(-height // patch), -(-width // patch))
                 for channels in vit.out_channels
             ]
+            assert all(m.is_contiguous() for m in maps)
 
 
 def test_hierarchical_transformer_takes_images_of_any_size():
@@ -54,6 +55,7 @@ def test_hierarchical_transformer_takes_images_of_any_size():
     with torch.no_grad():
         maps = swin(torch.randn(1, 3, 96, 160))
     assert [tuple(m.shape[-2:]) for m in maps] == [(24, 40), (12, 20), (6, 10), (3, 5)]
+    assert all(m.is_contiguous() for m in maps)
 
 
 def test_at_its_own_size_it_gives_what_timm_gives():

@@ -14,8 +14,7 @@ model = dict(
             norm_cfg=dict(type='BN', requires_grad=False),
         ),
         out_strides=(16,),
-        # A transformer from noise learns too little in so few images: it starts from the one that
-        # a Deformable DETR was trained with.
+        # Stem and transformer start from those that a Deformable DETR was trained with.
         init_cfg=dict(
             type='Pretrained',
             checkpoint='mmforget://deformable-detr_mimdet-vit_garments',

@@ -180,15 +180,15 @@ class TimmViT(BaseModule):
             options['norm'] = self.final_norm
             if self.window_size:
                 options['attn_mask'] = grid_of(rows, columns, images)
-        return tuple(
-            self.vit.forward_intermediates(
-                images,
-                indices=list(self.out_indices),
-                stop_early=True,
-                intermediates_only=True,
-                **options,
-            )
+        maps = self.vit.forward_intermediates(
+            images,
+            indices=list(self.out_indices),
+            stop_early=True,
+            intermediates_only=True,
+            **options,
         )
+        # MMCV's operators read memory as if the channels came first.
+        return tuple(level.contiguous() for level in maps)
 
 
 def _build(name: str, model_args: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:

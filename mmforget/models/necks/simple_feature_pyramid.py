@@ -70,7 +70,8 @@ class SimpleFeaturePyramid(BaseModule):
         Returns:
             For each level (B, out_channels, H * scale, W * scale).
         """
-        outputs = [level(maps[-1]) for level in self.levels]
+        # timm's norm leaves the channels last in memory, which MMCV's RoIAlign reads as if first.
+        outputs = [level(maps[-1]).contiguous() for level in self.levels]
         while len(outputs) < self.num_outs:
             outputs.append(self.pool(outputs[-1]))
         return tuple(outputs)
