@@ -153,7 +153,7 @@ def build_forgetting_config(
         'type': 'mmforget.ContinualForgettingLoop',
         'scenario': {
             'tasks': [list(task) for task in request.tasks],
-            'forget': request.forget_sampling,
+            'forget': request.forget_sampling(recipe.forget_images),
             'retain': {**request.retain_sampling(recipe.retain_images), **variants},
         },
         'max_steps': steps,

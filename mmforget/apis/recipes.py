@@ -28,6 +28,7 @@ class Recipe:
         steps: Optimiser steps a task, for those who ask for none.
         forget_weight: β of GS-LoRA's objective.
         bound_each: Whether the bound holds for each matched prediction.
+        forget_images: Images of the forget stream, at most.
         retain_images: Images of the retain stream, for those who ask for no number.
         variants: Of each retain image, made by the flips that the detector was trained with; with
             one, images stay as they are.
@@ -37,19 +38,24 @@ class Recipe:
     steps: int
     forget_weight: float
     bound_each: bool
+    forget_images: int
     retain_images: int
     variants: int = 1
     trial: Trial = field(default_factory=Trial)
 
 
 #: Objects have one query each: few predictions have to change.
-SET_PREDICTION = Recipe(steps=80, forget_weight=0.3, bound_each=False, retain_images=400)
-#: Every object has many places or proposals, alike and not: a weaker push for longer; more images,
-#: for a box head learns few by heart; longer trials, for eight steps show too little.
+SET_PREDICTION = Recipe(
+    steps=80, forget_weight=0.3, bound_each=False, forget_images=64, retain_images=400
+)
+#: Every object has many places or proposals, alike and not: a weaker push for longer; more images
+#: of both streams, for a box head learns few by heart; longer trials, for eight steps show too
+#: little.
 MANY_TO_ONE = Recipe(
     steps=400,
     forget_weight=0.1,
     bound_each=True,
+    forget_images=1000,
     retain_images=2000,
     variants=4,
     trial=Trial(strength=0.9, steps=24, held_out=4),

@@ -18,8 +18,6 @@ import yaml
 
 from mmforget.nearest import did_you_mean
 
-FORGET_IMAGES = 64
-
 
 @dataclass(frozen=True)
 class ForgettingRequest:
@@ -67,12 +65,15 @@ class ForgettingRequest:
         """The classes of all tasks."""
         return tuple(name for task in self.tasks for name in task)
 
-    @property
-    def forget_sampling(self) -> dict[str, Any]:
-        """How the forget stream draws, as arguments of ``StreamSampling``."""
+    def forget_sampling(self, images: int) -> dict[str, Any]:
+        """How the forget stream draws, as arguments of ``StreamSampling``.
+
+        Args:
+            images: How many where the request does not say.
+        """
         if self.few_shot is not None:
             return {'shots': self.few_shot, 'balanced': True}
-        return {'images': FORGET_IMAGES}
+        return {'images': images}
 
     def retain_sampling(self, images: int) -> dict[str, Any]:
         """How the retain stream draws, as arguments of ``StreamSampling``.

@@ -203,9 +203,10 @@ def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
     assert built.train_cfg.max_steps == expected.train_cfg.max_steps
     assert built.train_cfg.method == expected.train_cfg.method
     assert built.custom_hooks[-2].sparsity == expected.custom_hooks[0].sparsity
-    sampling = built.train_cfg.scenario.retain
+    sampling, wanted = built.train_cfg.scenario, expected.train_cfg.scenario
+    assert sampling.forget.images == wanted.forget.images
     for key in ('images', 'augmentations'):
-        assert sampling[key] == expected.train_cfg.scenario.retain[key]
+        assert sampling.retain[key] == wanted.retain[key]
     # The scenes have their size already.
     pipeline = [t for t in built.train_dataloader.dataset.pipeline if t['type'] != 'Resize']
     assert [t['type'] for t in pipeline] == [

@@ -18,13 +18,13 @@ def write(tmp_path, name, text):
 def test_a_list_of_names_is_one_task():
     request = ForgettingRequest(['bag', 'sneaker'])
     assert request.tasks == (('bag', 'sneaker'),)
-    assert request.forget_sampling == {'images': 64}
+    assert request.forget_sampling(64) == {'images': 64}
     assert request.retain_sampling(400) == {'images': 400}
 
 
 def test_few_shot_is_so_many_of_each_class_in_both_streams():
     request = ForgettingRequest([['bag']], few_shot=16)
-    assert request.forget_sampling == {'shots': 16, 'balanced': True}
+    assert request.forget_sampling(64) == {'shots': 16, 'balanced': True}
     assert request.retain_sampling(400) == {'shots': 16, 'balanced': True}
 
 
