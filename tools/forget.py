@@ -38,7 +38,10 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add('--steps', type=int, help='optimiser steps per task (80 or 400, by family)')
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        '--retain-images', type=int, metavar='N', help='retain stream: N images (400)'
+        '--retain-images',
+        type=int,
+        metavar='N',
+        help='retain stream: N images (400 or 2,000, by family)',
     )
     size.add_argument('--retain-ratio', type=float, metavar='R', help='or a share of them')
     size.add_argument('--few-shot', type=int, metavar='K', help='or K of each class, both streams')
