@@ -118,12 +118,16 @@ def loads_masks(dataset: Mapping[str, Any]) -> bool:
 
 
 def training_flip(dataset: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The flip of an unwrapped data set's pipeline, if the detector was trained with one."""
-    for part in parts_of(dataset):
-        for transform in part.get('pipeline') or ():
-            if type_name(transform) == 'RandomFlip':
-                return copy.deepcopy(dict(transform))
-    return None
+    """The flip of a data set's pipeline or of a wrapper's, if the detector was trained with one.
+
+    Args:
+        dataset: The config, in its wrappers: those that mix images augment them, too.
+    """
+    for transform in dataset.get('pipeline') or ():
+        if type_name(transform) == 'RandomFlip':
+            return copy.deepcopy(dict(transform))
+    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets') or ()
+    return next((flip for part in inner if (flip := training_flip(part)) is not None), None)
 
 
 def still_pipeline(

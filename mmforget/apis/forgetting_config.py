@@ -141,7 +141,10 @@ def build_forgetting_config(
         )
     notes: list[str] = []
     recipe = recipe_for(config.model)
-    variants = _set_training_data(config, recipe, notes)
+    flipped = _set_training_data(config, recipe, notes)
+    # Of forget images one variant each, as in the configs.
+    forget_variants = {'augmentations': 1} if flipped else {}
+    retain_variants = {'augmentations': recipe.variants} if flipped else {}
     _set_validation(config, evaluate, notes)
     if data_root is not None:
         move_data_root(config, str(data_root))
@@ -149,12 +152,14 @@ def build_forgetting_config(
     request.check_classes(classes)
     steps = request.steps or recipe.steps
     _set_hooks(config, recipe.trial, steps, notes)
+    retain = request.retain_sampling(recipe.retain_images)
+    _note_unseen(retain.get('images', 0), steps, config.train_dataloader.batch_size, notes)
     config.train_cfg = {
         'type': 'mmforget.ContinualForgettingLoop',
         'scenario': {
             'tasks': [list(task) for task in request.tasks],
-            'forget': request.forget_sampling(recipe.forget_images),
-            'retain': {**request.retain_sampling(recipe.retain_images), **variants},
+            'forget': {**request.forget_sampling(recipe.forget_images), **forget_variants},
+            'retain': {**retain, **retain_variants},
         },
         'max_steps': steps,
         'method': _method(recipe, config.model),
@@ -267,13 +272,14 @@ def _method(recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
     return {**method, 'bound_each': True} if recipe.bound_each else method
 
 
-def _set_training_data(config: Config, recipe: Recipe, notes: list[str]) -> dict[str, int]:
+def _set_training_data(config: Config, recipe: Recipe, notes: list[str]) -> bool:
     """The plain data set, drawn by the loop, without augmentation where that can be had.
 
     Returns:
-        What the retain stream is told of variants of its images.
+        Whether flips are the only augmentation.
     """
     loader = config.train_dataloader
+    flip = training_flip(loader.get('dataset') or {}) if recipe.variants > 1 else None
     wrapper = type_name(loader.dataset) if loader.get('dataset') else ''
     loader.dataset = unwrap_dataset(loader.get('dataset'), 'train_dataloader.dataset')
     if type_name(loader.dataset) != wrapper:
@@ -281,7 +287,6 @@ def _set_training_data(config: Config, recipe: Recipe, notes: list[str]) -> dict
     loader.batch_size = min(BATCH_SIZE, loader.get('batch_size') or BATCH_SIZE)
     loader.sampler = {'type': 'DefaultSampler', 'shuffle': True}
     loader.pop('batch_sampler', None)
-    flip = training_flip(loader.dataset) if recipe.variants > 1 else None
     still = still_pipeline(_validation_pipeline(config), loads_masks(loader.dataset), flip)
     if still is None and wrapper == 'MultiImageMixDataset':
         raise ValueError(
@@ -295,10 +300,20 @@ def _set_training_data(config: Config, recipe: Recipe, notes: list[str]) -> dict
             'The training pipeline was kept with its augmentation, for there is no validation '
             'pipeline that only loads, resizes and pads.'
         )
-        return {}
+        return False
     for part in parts_of(loader.dataset):
         part['pipeline'] = copy.deepcopy(still)
-    return {} if flip is None else {'augmentations': recipe.variants}
+    return flip is not None
+
+
+def _note_unseen(images: int, steps: int, batch_size: int, notes: list[str]) -> None:
+    """Small batches, as of detectors that were trained on several GPUs, make small tasks."""
+    seen = steps * batch_size
+    if seen < images:
+        notes.append(
+            f'{steps} steps of {batch_size} retain images see {seen} of the {images}; '
+            f'train_dataloader.batch_size={BATCH_SIZE}, or more steps, would see more of them.'
+        )
 
 
 def _validation_pipeline(config: Config) -> list[Mapping[str, Any]] | None:

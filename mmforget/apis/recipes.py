@@ -57,7 +57,7 @@ MANY_TO_ONE = Recipe(
     bound_each=True,
     forget_images=1000,
     retain_images=2000,
-    variants=4,
+    variants=2,
     trial=Trial(strength=0.9, steps=24, held_out=4),
 )
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import torch
@@ -134,15 +134,17 @@ class PreviewLoop(ContinualForgettingLoop):
         return model
 
     def _all_images(self) -> set[tuple]:
-        """What any stream of any task draws, variant by variant."""
+        """What any stream of any task draws, variant by variant; a few steps do not draw all."""
         found: set[tuple] = set()
         for name in (FORGET, RETAIN):
-            variants = self.samplings[name].augmentations or 1
+            sampling = self.samplings[name]
+            variants = sampling.augmentations or 1
+            drawn = self.max_steps * (sampling.batch_size or self.dataloader_config['batch_size'])
             # A stream draws its variants for itself; a single one is taken for the image as it is.
             stream = name if variants > 1 else ''
             for task in self.scenario.tasks:
-                images = self._sample(task, name)
-                found |= {(stream, image, draw) for image in images for draw in range(variants)}
+                pairs = product(range(variants), self._sample(task, name))
+                found |= {(stream, image, draw) for draw, image in islice(pairs, drawn)}
         return found
 
     def _preview_task(self, task: ForgettingTask) -> TaskPreview:

@@ -50,19 +50,25 @@ def group_gains(
     batches = [_first_images(batch, plan.images) for batch in batches]
     train, held_out = batches[: plan.steps], batches[plan.steps :]
     gains: dict[str, float] = {}
-    before = None
+    # A fresh group does nothing, so this is the same for all whose step has the same terms.
+    before: dict[frozenset[str], float] = {}
     for name in reversed(step.trainable.trial_groups):
         step.trainable.restart([name])
         optimizer = build_optimizer()
-        if before is None:  # A fresh group does nothing, so this is the same for all.
+        if not before:
             with optimizer.optim_context(step):
                 for number in range(len(batches)):
                     step.look_ahead(batches[number:])
-            before = _objective(step, optimizer, held_out)
+            value, terms = _objective(step, optimizer, held_out)
+            before[terms] = value
         gains[name] = -math.inf
         with suppress(FloatingPointError):  # It broke the predictions, which cannot be matched.
             if _train(step, optimizer, train, plan.lr_factor, seed, task):
-                gain = before - _objective(step, optimizer, held_out)
+                after, terms = _objective(step, optimizer, held_out)
+                if terms not in before:  # Losses that no weight of this group can change.
+                    step.trainable.restart([name])
+                    before[terms], _ = _objective(step, optimizer, held_out)
+                gain = before[terms] - after
                 gains[name] = gain if math.isfinite(gain) else -math.inf
         if step.trainable.trials_suffice(gains):
             break
@@ -102,12 +108,13 @@ def _train(
 @torch.no_grad()
 def _objective(
     step: ForgettingStep, optimizer: OptimWrapper, batches: Sequence[Mapping[str, Any]]
-) -> float:
-    """Mean over batches, without dropout: it would differ from group to group."""
+) -> tuple[float, frozenset[str]]:
+    """Mean over batches, without dropout: it would differ from group to group. And its terms."""
     step.train()
     # The detector itself stays in training mode, in which it gives what its losses need.
     for child in step.detector.children():
         child.eval()
     with optimizer.optim_context(step), matching_explained(step.detector, 'a trial', 0):
-        totals = [step.detector.parse_losses(step(batch, 0))[0] for batch in batches]
-    return float(torch.stack(totals).double().mean())
+        losses = [step(batch, 0) for batch in batches]
+    totals = [step.detector.parse_losses(own)[0] for own in losses]
+    return float(torch.stack(totals).double().mean()), frozenset().union(*losses)

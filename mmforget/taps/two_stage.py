@@ -14,8 +14,8 @@ class TwoStageTap(FeatureTap):
     """Reads mmdet's ``TwoStageDetector`` detectors with their own region proposals.
 
     Proposals tell objects from background and name no class: their losses (``loss_rpn_...``) are
-    never turned round. Masks are neither computed nor scored in training where neither features
-    nor the mask head can move: half of a step's time.
+    never turned round. Masks are neither computed nor scored in training where nothing but boxes'
+    own head can move: half of a step's time.
     """
 
     mean_over_matched = True
@@ -25,7 +25,13 @@ class TwoStageTap(FeatureTap):
         return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
 
     def idle_branch(self) -> AbstractContextManager[None]:
-        head = getattr(self.detector.roi_head, 'mask_head', None)
-        if head is None or any(parameter.requires_grad for parameter in head.parameters()):
+        roi_head = self.detector.roi_head
+        moving = {
+            name
+            for name, parameter in roi_head.named_parameters()
+            if parameter.requires_grad and not name.startswith('bbox_head.')
+        }
+        # A shared head, or one that rates masks, needs them as the mask head itself does.
+        if getattr(roi_head, 'mask_head', None) is None or moving:
             return nullcontext()
-        return replaced(self.detector.roi_head, 'mask_head', None)
+        return replaced(roi_head, 'mask_head', None)

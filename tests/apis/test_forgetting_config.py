@@ -191,6 +191,7 @@ def test_the_family_decides_on_the_recipe(name, recipe):
     [
         ('fcos_mobilenetv2_2k', 'gs-lora_fcos_mobilenetv2_400s'),
         ('mask-rcnn_mobilenetv2_2k', 'gs-lora_mask-rcnn_mobilenetv2_400s'),
+        ('faster-rcnn_mimdet-vit-sfp_2k', 'gs-lora_faster-rcnn_mimdet-vit-sfp_400s'),
     ],
 )
 def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
@@ -204,9 +205,10 @@ def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
     assert built.train_cfg.method == expected.train_cfg.method
     assert built.custom_hooks[-2].sparsity == expected.custom_hooks[0].sparsity
     sampling, wanted = built.train_cfg.scenario, expected.train_cfg.scenario
-    assert sampling.forget.images == wanted.forget.images
-    for key in ('images', 'augmentations'):
-        assert sampling.retain[key] == wanted.retain[key]
+    for stream in ('forget', 'retain'):
+        for key in ('images', 'augmentations'):
+            assert sampling[stream][key] == wanted[stream][key]
+        assert built.train_dataloader.batch_size == wanted[stream].batch_size
     # The scenes have their size already.
     pipeline = [t for t in built.train_dataloader.dataset.pipeline if t['type'] != 'Resize']
     assert [t['type'] for t in pipeline] == [
@@ -229,6 +231,16 @@ def test_images_are_flipped_only_where_the_detector_was_trained_with_flips():
     built = build(config, ForgettingRequest(['truck'])).config
     assert 'RandomFlip' not in [t.type for t in built.train_dataloader.dataset.pipeline]
     assert 'augmentations' not in built.train_cfg.scenario.retain
+    assert 'augmentations' not in built.train_cfg.scenario.forget
+
+
+def test_flips_of_what_mixes_images_count():
+    config = load_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py')
+    assert 'RandomFlip' not in [t.type for t in config.train_dataloader.dataset.dataset.pipeline]
+    built = build(config, ForgettingRequest(['truck'])).config
+    assert 'RandomFlip' in [t['type'] for t in built.train_dataloader.dataset.pipeline]
+    assert built.train_cfg.scenario.retain.augmentations == MANY_TO_ONE.variants
+    assert built.train_cfg.scenario.forget.augmentations == 1
 
 
 def test_a_detector_that_cannot_be_read_has_a_recipe():

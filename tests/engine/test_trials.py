@@ -66,6 +66,25 @@ def test_gains_are_those_of_training_each_group_alone(build_tiny, batches):
         assert gains[name] == pytest.approx(before - after, rel=1e-3, abs=1e-5)
 
 
+def test_terms_that_come_and_go_are_no_gain(build_tiny, batches, monkeypatch):
+    """A constant that is left out while one group lives changes no group's gain."""
+    plain = group_gains(
+        step := make_step(build_tiny()), lambda: adamw(step), batches, PLAN, seed=7, task=0
+    )
+    other = make_step(build_tiny())
+    losses = type(other.method).losses
+
+    def with_constant(method, forget, retain):
+        terms = losses(method, forget, retain)
+        if 'encoder.layers.1' not in other.trainable.groups:
+            terms['loss_constant'] = torch.tensor(5.0)
+        return terms
+
+    monkeypatch.setattr(type(other.method), 'losses', with_constant)
+    gains = group_gains(other, lambda: adamw(other), batches, PLAN, seed=7, task=0)
+    assert gains == pytest.approx(plain, rel=1e-4, abs=1e-5)
+
+
 def test_trials_leave_nothing_behind(build_tiny, batches):
     step = make_step(build_tiny())
     before = {k: v.clone() for k, v in step.detector.state_dict().items()}

@@ -189,6 +189,17 @@ def test_masks_are_left_out_where_nothing_can_change_them(
     assert not found
 
 
+def test_masks_stay_where_their_head_shares_what_moves(build_tiny):
+    """As in C4 detectors, whose box and mask heads stand on one shared head."""
+    model = prepared(build_tiny(base_model('mask-rcnn_mobilenetv2')), ['roi_head.bbox_head'])
+    head = model.roi_head.mask_head
+    with build_tap(model).idle_branch():
+        assert model.roi_head.mask_head is None
+    model.roi_head.shared_head = nn.Linear(2, 2)
+    with build_tap(model).idle_branch():
+        assert model.roi_head.mask_head is head
+
+
 def test_matched_class_loss_of_a_two_stage_detector(build_tiny, preprocess):
     """The mean over positive samples of -log p, by the scores that the head gave."""
     model = build_tiny(base_model('faster-rcnn_mobilenetv2'))
