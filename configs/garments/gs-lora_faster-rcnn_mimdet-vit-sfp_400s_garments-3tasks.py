@@ -8,3 +8,13 @@ _base_ = [
 load_from = 'work_dirs/faster-rcnn_mimdet-vit-sfp_2k_garments/iter_2000.pth'
 # The bound is reached at a score of e^-6.
 train_cfg = dict(method=dict(bound=6))
+# The transformer is in the backbone alone: the box head is tried beside its blocks.
+custom_hooks = [
+    dict(
+        type='mmforget.GroupSparseLoRAHook',
+        rank=8,
+        targets=['ffn', 'head'],
+        sparsity=dict(type='GroupTrial', strength=0.9, steps=24, held_out=4, patience=2),
+    ),
+    dict(type='mmforget.ForgettingPicturesHook'),
+]

@@ -25,7 +25,7 @@ from .io import (
 from .lora import LoRALinear
 from .lora_conv import LoRAConv2d
 from .low_rank import LowRankLayer, disable_adapters
-from .structure import block_of, stage_of, transformer_blocks
+from .structure import block_of, head_layers, stage_of, transformer_blocks
 from .targets import find_targets
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     'disable_adapters',
     'find_targets',
     'group_norms',
+    'head_layers',
     'group_penalty',
     'inject',
     'load_adapters',

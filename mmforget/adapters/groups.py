@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .foreach import frobenius_norms, largest, scale_, update_norms
 from .low_rank import LowRankLayer
-from .structure import block_of, block_of_layer, stage_of, transformer_blocks
+from .structure import block_of, block_of_layer, plain_heads, stage_of, transformer_blocks
 
 #: Added under the root of the paper's norm. The authors' code has none: the gradient is then
 #: undefined at zero.
@@ -123,7 +123,8 @@ def make_groups(
 
     Args:
         adapters: Path -> adapter, as :func:`~mmforget.adapters.injection.inject` returns them.
-        by: ``'block'``: one group per transformer block, the paper's choice, or per residual block;
+        by: ``'block'``: one group per transformer block, the paper's choice, per residual block of
+            a backbone, and per list of layers in a head;
             ``'stage'``: one per stage of a backbone and per list of layers elsewhere;
             ``'adapter'``: one per layer; ``'matrix'``: one per matrix, named ``<path>.lora_A`` and
             ``<path>.lora_B``.
@@ -141,7 +142,9 @@ def make_groups(
     if by == 'stage' and model is None:
         raise ValueError("grouping by='stage' needs the model, whose modules tell the stages")
     groups: dict[str, AdapterGroup] = {}
-    blocks = list(transformer_blocks(model)) if by == 'block' and model is not None else []
+    blocks, heads = [], set()
+    if by == 'block' and model is not None:
+        blocks, heads = list(transformer_blocks(model)), plain_heads(model)
     for name, layer in adapters.items():
         if by == 'matrix':
             for matrix in 'AB':
@@ -149,8 +152,9 @@ def make_groups(
                 groups[key] = AdapterGroup(key, [(name, layer, matrix)])
             continue
         if by == 'block':
-            known = block_of_layer(name, blocks)
-            key = block_of(name) if known is None else known
+            key = block_of_layer(name, blocks)
+            if key is None:
+                key = stage_of(model, name) if name.split('.')[0] in heads else block_of(name)
         else:
             key = name if by == 'adapter' else stage_of(model, name)
         groups.setdefault(key, AdapterGroup(key, [])).members.append((name, layer, 'AB'))

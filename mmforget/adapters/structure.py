@@ -208,6 +208,28 @@ def convolution_layers(model: nn.Module) -> list[str]:
     return chosen
 
 
+def head_layers(model: nn.Module) -> list[str]:
+    """Paths of those of ``convolution_layers`` that lie in heads without attention.
+
+    Beside the feed-forward networks of a backbone's transformer blocks, in a detector that has none
+    of its own.
+
+    Args:
+        model: The detector.
+    """
+    heads = plain_heads(model)
+    return [name for name in convolution_layers(model) if name.split('.')[0] in heads]
+
+
+def plain_heads(model: nn.Module) -> set[str]:
+    """Names of a detector's parts above backbone and neck that hold no attention."""
+    return {
+        name
+        for name, part in model.named_children()
+        if name not in ('backbone', 'neck') and not holds_attention(part)
+    }
+
+
 def _input_width(layer: nn.Module) -> int:
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 

@@ -12,6 +12,7 @@ from .structure import (
     adaptable_layers,
     attention_layers,
     convolution_layers,
+    head_layers,
     transformer_blocks,
 )
 
@@ -25,16 +26,19 @@ def _feed_forward_layers(model: nn.Module) -> list[str]:
 #: ``ffn`` is the placement of arXiv 2403.11530 (section 4.1): the feed-forward networks of all
 #: transformer blocks, of the backbone as of the detector's own transformer. ``attention``: the
 #: layers inside their attentions, the alternative of the authors' ``--lora_pos``. ``conv``: the
-#: convolutions and hidden linear layers of detectors that have no transformer blocks.
+#: convolutions and hidden linear layers of detectors that have no transformer blocks. ``head``: of
+#: those, the ones in heads, beside ``ffn`` where only the backbone has transformer blocks.
 PRESETS: dict[str, Callable[[nn.Module], list[str]]] = {
     'ffn': _feed_forward_layers,
     'attention': attention_layers,
     'conv': convolution_layers,
+    'head': head_layers,
 }
 _NOTHING_FOUND = {
     'ffn': ": it has no transformer block. For convolutional detectors there is targets='conv'",
     'attention': ': no attention of a transformer block has layers of its own',
     'conv': ': it has no convolution of 1×1 or 3×3 without groups',
+    'head': ': it has no head of convolutions or hidden linear layers',
 }
 
 
@@ -53,10 +57,10 @@ def find_targets(
 
     Args:
         model: The model to search.
-        targets: ``'ffn'``, ``'attention'`` or ``'conv'`` (see :data:`PRESETS`), or an exact module
-            path, or a regex that must match a whole path, or a list of any of these. A text that is
-            an exact path is never read as a regex. Only linear layers and convolutions without
-            groups and without an adapter count.
+        targets: ``'ffn'``, ``'attention'``, ``'conv'`` or ``'head'`` (see :data:`PRESETS`), or an
+            exact module path, or a regex that must match a whole path, or a list of any of these. A
+            text that is an exact path is never read as a regex. Only linear layers and convolutions
+            without groups and without an adapter count.
         within: Path of a part of the model, such as ``'backbone'``: layers elsewhere do not count.
 
     Returns:

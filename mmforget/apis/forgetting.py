@@ -14,10 +14,12 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
-from mmforget.adapters import find_targets, transformer_blocks
+from mmforget.adapters import find_targets, head_layers, transformer_blocks
 from mmforget.apis.data_configs import missing_file, parts_of
 from mmforget.apis.forgetting_config import (
+    BACKBONE_AND_HEAD,
     CONVOLUTIONAL,
     ForgettingConfig,
     build_forgetting_config,
@@ -368,7 +370,8 @@ def _check_detector(built: ForgettingConfig, chosen: bool) -> None:
     """Builds the detector once, without weights: can it be read, and has it the layers?
 
     Args:
-        built: Where the detector has no transformer blocks, its adapters go to its convolutions.
+        built: Where the detector has no transformer blocks, its adapters go to its convolutions;
+            where only its backbone has, to its heads, too.
         chosen: The user says where adapters go.
     """
     config = built.config
@@ -383,10 +386,23 @@ def _check_detector(built: ForgettingConfig, chosen: bool) -> None:
     for hook in config.custom_hooks:
         if 'targets' not in hook:
             continue
-        if hook.targets == 'ffn' and not chosen and not transformer_blocks(detector):
-            hook.update(CONVOLUTIONAL)
-            built.notes.append(
-                f'{type(detector).__name__} has no transformer blocks: adapters go to its '
-                'convolutions, in groups by stage.'
-            )
+        if hook.targets == 'ffn' and not chosen:
+            _place_adapters(hook, detector, built.notes)
         find_targets(detector, hook['targets'])
+
+
+def _place_adapters(hook: Any, detector: nn.Module, notes: list[str]) -> None:
+    """Where the feed-forward networks are not all, or none, of what may forget."""
+    blocks = transformer_blocks(detector)
+    name = type(detector).__name__
+    if not blocks:
+        hook.update(CONVOLUTIONAL)
+        notes.append(
+            f'{name} has no transformer blocks: adapters go to its convolutions, in groups by '
+            'stage.'
+        )
+    elif all(block.startswith('backbone.') for block in blocks) and head_layers(detector):
+        hook.update(BACKBONE_AND_HEAD)
+        notes.append(
+            f'{name} has transformer blocks in its backbone alone: adapters go to its heads, too.'
+        )

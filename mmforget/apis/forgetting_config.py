@@ -31,8 +31,9 @@ BATCH_SIZE = 8
 TRUNK_CACHE_MB = 1024
 # The bound of the forget loss is reached at a score of e^-6.
 _FORGOTTEN = 6.0
-# Where adapters go in a detector without transformer blocks.
+# Where adapters go in a detector without transformer blocks, and in one whose backbone alone has.
 CONVOLUTIONAL = {'targets': 'conv', 'group_by': 'stage'}
+BACKBONE_AND_HEAD = {'targets': ['ffn', 'head']}
 OPTIMIZER = {
     'type': 'OptimWrapper',
     'optimizer': {'type': 'AdamW', 'lr': 7e-3, 'weight_decay': 1e-4},

@@ -142,6 +142,26 @@ def test_layers_and_stages_of_a_convolutional_detector():
         make_groups(adapters, 'stage')
 
 
+class OnTransformer(Convolutional):
+    """A backbone with transformer blocks, and heads without: of boxes, and of queries."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone.blocks = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 32), 2).layers
+        self.panoptic_head = nn.TransformerDecoderLayer(8, 2, 32)
+
+
+def test_heads_beside_the_blocks_of_a_backbone():
+    model = OnTransformer()
+    assert list(find_targets(model, 'head')) == ['head.shared.0', 'head.shared.1']
+    adapters = inject(model, ['backbone.blocks.*', 'head'], 2, 1.0)
+    assert list(make_groups(adapters, 'block', model)) == [
+        *('backbone.blocks.0', 'backbone.blocks.1', 'head.shared')
+    ]
+    with pytest.raises(ValueError, match="'head' matches no layer: it has no head"):
+        find_targets(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 32), 2), 'head')
+
+
 def test_blocks_are_the_same_with_adapters_in_them():
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 32), 2)
     before = transformer_blocks(model)

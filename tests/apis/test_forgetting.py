@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization import BaseVisBackend
@@ -125,6 +126,25 @@ def test_missing_validation_annotations_are_noted(ready):
     prepared = prepare(**ready, classes=['bag'])
     assert 'val_dataloader' not in prepared.config
     assert any('gone.json' in note and 'nothing is measured' in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize(
+    ('trained', 'targets', 'group_by'),
+    [
+        ('deformable-detr_mimdet-vit_3k', 'ffn', None),
+        ('faster-rcnn_mimdet-vit-sfp_2k', ['ffn', 'head'], None),
+        ('fcos_mobilenetv2_2k', 'conv', 'stage'),
+    ],
+)
+def test_where_adapters_go_depends_on_where_the_transformer_is(ready, trained, targets, group_by):
+    config = Config.fromfile(ROOT / 'configs/garments' / f'{trained}_garments.py')
+    for key in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
+        config[key] = ready['config'][key]
+    prepared = prepare(**{**ready, 'config': config}, classes=['bag'])
+    (hook,) = (hook for hook in prepared.config.custom_hooks if 'targets' in hook)
+    assert hook.targets == targets
+    assert hook.get('group_by') == group_by
+    assert any('adapters go to its' in note for note in prepared.notes) == (targets != 'ffn')
 
 
 # Planned.

@@ -15,7 +15,8 @@ class GroupSparseLoRAHook(TrainableHook):
     Args:
         rank: Rank of every adapter.
         alpha: Numerator of the scale alpha / rank.
-        targets: ``'ffn'``, ``'attention'``, ``'conv'``, module names, a regex, or a list of these.
+        targets: ``'ffn'``, ``'attention'``, ``'conv'``, ``'head'``, module names, a regex, or a
+            list of these.
         group_by: ``'block'``, ``'stage'``, ``'adapter'`` or ``'matrix'``.
         sparsity: The paper's α (a number), the config of a sparsity
             (``dict(type='GroupSelection', ...)``), or ``None``.
