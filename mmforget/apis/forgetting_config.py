@@ -160,7 +160,7 @@ def build_forgetting_config(
         'scenario': {
             'tasks': [list(task) for task in request.tasks],
             'forget': {**request.forget_sampling(recipe.forget_images), **forget_variants},
-            'retain': {**retain, **retain_variants},
+            'retain': {**retain, **retain_variants, 'recurring': recipe.recurring},
         },
         'max_steps': steps,
         'method': _method(recipe, config.model),

@@ -32,6 +32,7 @@ class Recipe:
         retain_images: Images of the retain stream, for those who ask for no number.
         variants: Of each retain image, made by the flips that the detector was trained with; with
             one, images stay as they are.
+        recurring: Whether the retain images come again in the next task, as in a replay buffer.
         trial: How groups are tried.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     forget_images: int
     retain_images: int
     variants: int = 1
+    recurring: bool = True
     trial: Trial = field(default_factory=Trial)
 
 
@@ -58,6 +60,7 @@ MANY_TO_ONE = Recipe(
     forget_images=1000,
     retain_images=2000,
     variants=2,
+    recurring=False,
     trial=Trial(strength=0.95, steps=24, held_out=4),
 )
 

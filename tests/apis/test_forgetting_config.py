@@ -39,7 +39,9 @@ def test_the_recipe_is_that_of_the_demo(ordinary):
         assert built.train_cfg[key] == demo.train_cfg[key], key
     for stream in ('forget', 'retain'):
         expected = demo.train_cfg.scenario[stream]
-        assert built.train_cfg.scenario[stream].images == expected.images
+        sampling = built.train_cfg.scenario[stream]
+        assert sampling.images == expected.images
+        assert sampling.get('recurring', False) == expected.get('recurring', False)
     assert built.train_cfg.scenario.tasks == tasks
     assert built.optim_wrapper == demo.optim_wrapper
     assert built.param_scheduler == demo.param_scheduler
@@ -208,6 +210,7 @@ def test_the_longer_recipe_is_that_of_the_configs(trained, forgets):
     for stream in ('forget', 'retain'):
         for key in ('images', 'augmentations'):
             assert sampling[stream][key] == wanted[stream][key]
+        assert sampling[stream].get('recurring', False) == wanted[stream].get('recurring', False)
         assert built.train_dataloader.batch_size == wanted[stream].batch_size
     # The scenes have their size already.
     pipeline = [t for t in built.train_dataloader.dataset.pipeline if t['type'] != 'Resize']
