@@ -374,6 +374,7 @@ PLACEHOLDERS = {
     'CONFIG': 'configs/garments/deformable-detr_mobilenetv2_3k_garments.py',
     'CHECKPOINT': 'mmforget://deformable-detr_mobilenetv2_garments',
     'iter_3000.pth': 'iter_2.pth',
+    'iter_2000.pth': 'iter_2.pth',
 }
 # The commands as they stand, but for fewer steps and images.
 SHORTER = {
