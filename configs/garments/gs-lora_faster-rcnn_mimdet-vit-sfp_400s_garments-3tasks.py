@@ -14,7 +14,7 @@ custom_hooks = [
         type='mmforget.GroupSparseLoRAHook',
         rank=8,
         targets=['ffn', 'head'],
-        sparsity=dict(type='GroupTrial', strength=0.95, steps=24, held_out=4, patience=2),
+        sparsity={{_base_.sparsity}},
     ),
     dict(type='mmforget.ForgettingPicturesHook'),
 ]

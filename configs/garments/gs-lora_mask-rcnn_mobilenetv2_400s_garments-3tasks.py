@@ -15,7 +15,7 @@ custom_hooks = [
         rank=8,
         targets='conv',
         group_by='stage',
-        sparsity=dict(type='GroupTrial', strength=0.95, steps=24, held_out=4, patience=2),
+        sparsity={{_base_.sparsity}},
     ),
     dict(type='mmforget.ForgettingPicturesHook'),
 ]

@@ -20,14 +20,6 @@ train_cfg = dict(
     ),
     method=dict(forget_weight=0.1, true_class_only=True, bound_each=True),
 )
-# Eight steps show too little of a group. A second one that gains less, the neck's, costs retained
-# classes.
-custom_hooks = [
-    dict(
-        type='mmforget.GroupSparseLoRAHook',
-        rank=8,
-        targets='ffn',
-        sparsity=dict(type='GroupTrial', strength=0.95, steps=24, held_out=4, patience=2),
-    ),
-    dict(type='mmforget.ForgettingPicturesHook'),
-]
+# For the adapters, which each detector has in other places. Eight steps show too little of a group;
+# a second one that gains less than the best, the neck's, costs retained classes.
+sparsity = dict(type='GroupTrial', strength=0.95, steps=24, held_out=4, patience=2)
