@@ -24,21 +24,30 @@ class StreamOptions:
         bound: Where the class loss of each matched query stops growing, in units of the weighted
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.
+        background: Matched queries are told that they are background, while their boxes are learnt
+            as before; objects are matched by their own classes.
 
     Raises:
-        ValueError: There is a bound for matched queries, but others count, too.
+        ValueError: There is a bound for matched queries, but others count, too; or background is to
+            count by its true class.
     """
 
     matched_only: bool = False
     true_class_only: bool = False
     bound: float | None = None
     auxiliary: bool = False
+    background: bool = False
 
     def __post_init__(self) -> None:
         if self.bound is not None and not (self.matched_only or self.true_class_only):
             raise ValueError(
                 f'StreamOptions got bound={self.bound!r}, which holds for matched queries, but all '
                 'count. Give matched_only=True or true_class_only=True with it.'
+            )
+        if self.background and self.true_class_only:
+            raise ValueError(
+                'StreamOptions got background=True and true_class_only=True; of what is background '
+                'no class is the true one. Give one of the two.'
             )
 
 

@@ -28,7 +28,7 @@ def counting(
         mean_over_matched: With matched predictions alone, the loss is their mean. Otherwise it is
             averaged as the head wants it: dense heads divide by the number of objects anyhow.
     """
-    if not options.matched_only and not options.true_class_only:
+    if not (options.matched_only or options.true_class_only or options.background):
         yield
         return
     with ExitStack() as stack:
@@ -74,6 +74,8 @@ class _CountedClassLoss(nn.Module):
         """
         sigmoid = getattr(self.loss, 'use_sigmoid', False)
         classes = scores.shape[-1] if sigmoid else scores.shape[-1] - 1
+        if self._options.background:
+            return self._as_background(scores, target, weight, classes, **options)
         true = _true_classes(target, classes)
         matched = true.any(dim=-1)
         if self._options.true_class_only:
@@ -91,6 +93,29 @@ class _CountedClassLoss(nn.Module):
         if self._options.bound is None:
             return self.loss(scores, target, weight, **options)
         return self._bounded(scores, target, weight, matched.sum(), **options)
+
+    def _as_background(
+        self,
+        scores: Tensor,
+        target: Tensor | tuple[Tensor, ...],
+        weight: Tensor | None,
+        classes: int,
+        **options: Any,
+    ) -> Tensor:
+        """The loss of all predictions, none of which is told to be of a class."""
+        true = _true_classes(target, classes)
+        if self._options.matched_only and weight is not None:
+            matched = true.any(dim=-1)
+            weight = weight * (matched if weight.dim() == 1 else matched.unsqueeze(-1))
+        if isinstance(target, (tuple, list)):
+            labels, *of_labels = target
+            labels = labels.masked_fill(true.any(dim=-1), classes)
+            target = (labels, *(torch.zeros_like(scores) for scores in of_labels))
+        elif target.dim() > 1:
+            target = torch.zeros_like(target)
+        else:
+            target = target.masked_fill(true.any(dim=-1), classes)
+        return self.loss(scores, target, weight, **options)
 
     def _bounded(
         self,

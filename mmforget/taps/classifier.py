@@ -23,7 +23,12 @@ class ClassifierTap(FeatureTap):
         return []
 
     def check(self, options: StreamOptions) -> None:
-        """Every image is matched, and a softmax counts its true class alone: all is possible."""
+        """Every image is matched, and a softmax counts its true class alone."""
+        if options.background:
+            raise TypeError(
+                f'{type(self.detector).__name__} knows no background that a forgotten image could '
+                "be labelled with. Take another relabelling: labels='random'."
+            )
 
     def _stream_output(
         self,
@@ -46,4 +51,5 @@ class ClassifierTap(FeatureTap):
             logits=logits[:, None],
             embeddings=embeddings[:, None],
             matches=[pair] * len(samples),
+            sigmoid=False,
         )

@@ -60,8 +60,9 @@ class _TargetRecorder:
         targets: tuple,
     ) -> tuple:
         images = len(boxes)
-        edited = []
+        edited, all_labels = [], []
         classes = scores[0].shape[-1]
+        background = classes if self.sigmoid else classes - 1
         for labels, weights, of_query, predicted, ignored, meta in zip(
             *targets[:2], self.assigned[-images:], boxes, self.ignored, metas, strict=True
         ):
@@ -80,7 +81,10 @@ class _TargetRecorder:
                 over_ignored = overlap.max(dim=1).values > _IGNORED_OVERLAP
                 weights = weights.masked_fill(unmatched & over_ignored, 0)
             edited.append(weights)
-        return (targets[0], edited, *targets[2:])
+            if self.options.background:
+                labels = torch.where(unmatched, labels, labels.new_tensor(background))
+            all_labels.append(labels)
+        return (all_labels, edited, *targets[2:])
 
     def matches(self, images: int) -> list[Tensor]:
         """(query, object) pairs of the last decoder layer, one (M, 2) tensor per image."""
@@ -253,6 +257,7 @@ class DETRTap(Tap):
             embeddings=hidden_states[-1, stream.images],
             matches=recorder.matches(len(samples)),
             targets=targets,
+            sigmoid=head.loss_cls.use_sigmoid,
         )
 
     def _decoder_losses(

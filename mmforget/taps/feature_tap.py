@@ -51,11 +51,12 @@ class FeatureTap(Tap):
         return self._features.stages()
 
     def check(self, options: StreamOptions) -> None:
-        heads = self.class_heads() if options.matched_only or options.true_class_only else ()
+        edited = options.matched_only or options.true_class_only or options.background
+        heads = self.class_heads() if edited else ()
         others = [h.loss_cls for h in heads if getattr(h.loss_cls, 'custom_cls_channels', False)]
         if others:
             raise TypeError(
-                f'matched_only and true_class_only need a score per class, but '
+                'matched_only, true_class_only and background need a score per class, but '
                 f'{type(others[0]).__name__} of {type(self.detector).__name__} has scores of its '
                 'own kind. Leave both out.'
             )
@@ -151,7 +152,14 @@ class FeatureTap(Tap):
             if FEATURES in self.frozen_stages():
                 stack.enter_context(self.idle_branch())
             losses = self.detector.loss(inputs[stream.images], samples)
-        return StreamOutput(losses=_scalars(losses), targets=targets)
+        return StreamOutput(
+            losses=_scalars(losses), targets=targets, sigmoid=_sigmoid(self.class_heads())
+        )
+
+
+def _sigmoid(heads: Sequence[nn.Module]) -> bool | None:
+    """Whether the heads score each class by a sigmoid of its own."""
+    return all(getattr(head.loss_cls, 'use_sigmoid', False) for head in heads) if heads else None
 
 
 def _scalars(losses: Mapping[str, Any]) -> dict[str, Tensor]:
