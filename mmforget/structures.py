@@ -116,9 +116,9 @@ class StreamOutput:
         boxes: Boxes of the last decoder layer, (B, Q, 4), normalised cx, cy, w, h.
         embeddings: Query embeddings before the heads, (B, Q, D).
         matches: For each image the matched (query, object) index pairs, each (M_b, 2).
-        sigmoid: Whether each class's logit is a sigmoid's of its own; otherwise they are a softmax's.
-        teacher: What the teacher gives for the same images, without gradient: its logits, boxes and
-            embeddings; ``None`` where the method asked for none.
+        sigmoid: Whether each class's logit is a sigmoid's of its own, or all are one softmax's.
+        teacher: What the teacher gives for the same images, without gradient and losses; ``None``
+            where the method asked for none.
     """
 
     losses: dict[str, Tensor]

@@ -24,8 +24,8 @@ from .io import (
 )
 from .lora import LoRALinear
 from .lora_conv import LoRAConv2d
-from .low_rank import LowRankLayer, disable_adapters
-from .structure import block_of, head_layers, stage_of, transformer_blocks
+from .low_rank import LowRankLayer, disable_adapters, updated_weight
+from .structure import block_of, head_layers, plain_heads, stage_of, transformer_blocks
 from .targets import find_targets
 
 __all__ = [
@@ -49,12 +49,14 @@ __all__ = [
     'load_adapters',
     'load_extra',
     'make_groups',
+    'plain_heads',
     'proximal_step',
     'remove',
     'remove_one',
     'save_adapters',
     'stage_of',
     'transformer_blocks',
+    'updated_weight',
     'zero_',
     'zero_groups',
 ]

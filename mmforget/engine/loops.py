@@ -41,19 +41,21 @@ from mmforget.engine.finite import check_finite, check_weights, matching_explain
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.host_memory import keep_freed_memory
 from mmforget.engine.log_processor import ForgettingLogProcessor
+from mmforget.engine.measurement import PlainWeights, StreamMeasurement
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
 from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers, keep_base_values
 from mmforget.engine.step import ForgettingStep
+from mmforget.engine.teacher import Teacher
 from mmforget.engine.trials import group_gains
 from mmforget.engine.work_dir import check_writable, other_run
 from mmforget.evaluation import ForgettingMetric
-from mmforget.methods import FORGET, RETAIN, ForgettingMethod
+from mmforget.methods import FORGET, RETAIN, ForgettingMethod, TaskContext
 from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
-from mmforget.taps import SMALL_IMAGE, at_once, build_tap
+from mmforget.taps import SMALL_IMAGE, TrunkCache, at_once, build_tap
 from mmforget.trainable import CombinedParts, TrainablePart, drop_from_optimizer
 
 _STREAMS = (FORGET, RETAIN)
@@ -132,7 +134,8 @@ class ContinualForgettingLoop(BaseLoop):
                 'ContinualForgettingLoop runs in one process for now; start it without a launcher.'
             )
         self.method_config = dict(method)
-        method = build_method(self.method_config)  # Errors in arguments show before any work.
+        self.method = build_method(self.method_config)  # Errors in arguments show before any work.
+        self.teacher: Teacher | None = None
         check_writable(runner.work_dir)
         self.trunk_cache = build_trunk_cache(
             trunk_cache_mb,
@@ -173,8 +176,8 @@ class ContinualForgettingLoop(BaseLoop):
         self._epoch = 0
         self._weights_loaded = False
         self._resumed = False
-        self._live: tuple[ForgettingMethod, TrainablePart] | None = None
-        self._check_parts(method)
+        self._live: TrainablePart | None = None
+        self._check_parts(self.method)
         _forget_pretrained_backbone(runner)
         _log_by_iteration(runner)
         runner.register_hook(LoopStateHook())
@@ -274,6 +277,8 @@ class ContinualForgettingLoop(BaseLoop):
         Args:
             checkpoint: Changed in place: the message hub becomes what MMEngine expects.
         """
+        if self.method.teacher_streams:
+            self.teacher = Teacher(self.runner.model, self._teacher_cache())
         if self.runner._resume and isinstance(checkpoint, Mapping):
             self._restore_state(checkpoint)
         check_fit(self.runner.model, checkpoint, self.runner._load_from or RESUME_FILE)
@@ -304,9 +309,13 @@ class ContinualForgettingLoop(BaseLoop):
                 derive_seed(state['seed'], task.index),
                 state['trainable'],
             )
-            self._live = self._prepare_method(task), trainable
-            self._live[0].load_state_dict(state['method'])
+            self._begin_method(task, trainable)
+            self._live = trainable
             self._build_optimizer(trainable)
+        if state['method']:
+            self.method.load_state_dict(state['method'])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state['teacher'])
 
     def _check_same_run(self, state: Mapping[str, Any]) -> None:
         """Refuses to go on with another scenario than the one that was begun."""
@@ -377,18 +386,22 @@ class ContinualForgettingLoop(BaseLoop):
         _reset_peak_memory()
         if self._live is None:
             trainable = self.build_trainable()
+            self._measure(task, trainable)
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
-            step = self._prepare_step(self._prepare_method(task), trainable)
+            self._begin_method(task, trainable)
+            step = self._prepare_step(trainable)
             self._rank_groups(task, step)
             self._try_groups(task, step)
             self._trainable_count = sum(p.numel() for p in trainable.parameters())
-            self._build_optimizer(trainable)
+            if trainable.parameters():
+                self._build_optimizer(trainable)
         else:
-            step = self._prepare_step(*self._live)
+            step = self._prepare_step(self._live)
             self._live = None
         method, trainable = step.method, step.trainable
         runner.call_hook('before_forgetting_task', task=task)
-        for batch in self._looking_ahead(step, self._batches(task)):
+        trains = bool(trainable.parameters() or trainable.group_names)
+        for batch in self._looking_ahead(step, self._batches(task)) if trains else ():
             if not trainable.parameters():
                 runner.logger.warning(
                     f'{task.name}: every group is dead after {self.task_step} steps, so nothing '
@@ -398,9 +411,7 @@ class ContinualForgettingLoop(BaseLoop):
             self._run_step(task, step, batch)
             if self._checkpoint_due():
                 check_weights(runner.model, task.name, self.task_step)
-                self._save_resume(
-                    trainable.structure(), method.state_dict(), time.perf_counter() - start
-                )
+                self._save_resume(trainable.structure(), time.perf_counter() - start)
         check_weights(runner.model, task.name, self.task_step)
         method.after_task()
         row = ResultsRow(
@@ -426,11 +437,40 @@ class ContinualForgettingLoop(BaseLoop):
         self._save_resume()
         runner.call_hook('after_forgetting_evaluation', task=task, row=row)
 
-    def _prepare_step(self, method: ForgettingMethod, trainable: TrainablePart) -> ForgettingStep:
+    def _prepare_step(self, trainable: TrainablePart) -> ForgettingStep:
         model = self.runner.model
-        step = ForgettingStep(model, build_tap(model, self.trunk_cache), method, trainable)
+        tap = build_tap(model, self.trunk_cache)
+        step = ForgettingStep(model, tap, self.method, trainable, self.teacher)
         step.train()
         return step
+
+    def _measure(self, task: ForgettingTask, trainable: TrainablePart) -> None:
+        """Lets teacher and method see the plain detector before the task changes it."""
+        if self.teacher is None and type(self.method).measure is ForgettingMethod.measure:
+            return
+        model = self.runner.model
+        names = trainable.moving(model)
+        if self.teacher is not None:
+            self.teacher.keep(names, anew=self.method.teacher == 'previous')
+        parameters = dict(model.named_parameters())
+        weights = {name: parameters[name] for name in names}
+        flags = {name: parameter.requires_grad for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name in weights)
+        step = ForgettingStep(model, build_tap(model), self.method, PlainWeights(weights))
+        self.method.measure(
+            task,
+            StreamMeasurement(
+                step,
+                weights,
+                lambda: self._batches(task),
+                self.method.measured_batches,
+                self.runner.seed,
+                task,
+            ),
+        )
+        for name, flag in flags.items():
+            parameters[name].requires_grad_(flag)
 
     def _rank_groups(self, task: ForgettingTask, step: ForgettingStep) -> None:
         """Lets the trainable part see gradients of both streams before the first step."""
@@ -468,6 +508,7 @@ class ContinualForgettingLoop(BaseLoop):
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=self._iter, data_batch=batch)
         seed_step(runner.seed, task.index, self.task_step)
+        step.method.before_step(self.task_step, self.max_steps)
         with (
             runner.optim_wrapper.optim_context(step),
             matching_explained(runner.model, task.name, self.task_step),
@@ -481,16 +522,21 @@ class ContinualForgettingLoop(BaseLoop):
         optimizer = runner.optim_wrapper.optimizer
         groups = list(optimizer.param_groups)
         step.trainable.after_step(optimizer, self.task_step, self.max_steps)
+        step.method.after_step()
         keep_base_values(runner.param_schedulers, groups, optimizer.param_groups)
         runner.call_hook(
             'after_train_iter', batch_idx=self._iter, data_batch=batch, outputs=log_vars
         )
         self._iter += 1
 
-    def _prepare_method(self, task: ForgettingTask) -> ForgettingMethod:
-        method = build_method(self.method_config)
-        method.before_task(task, self.runner.model)
-        return method
+    def _begin_method(self, task: ForgettingTask, trainable: TrainablePart) -> None:
+        context = TaskContext(self.runner.model, self.scenario.classes, trainable.weights)
+        self.method.before_task(task, context)
+
+    def _teacher_cache(self) -> TrunkCache | None:
+        """As much memory again as the student's trunk has."""
+        own = self.trunk_cache
+        return None if own is None or not own.max_bytes else TrunkCache(own.max_bytes)
 
     def _build_optimizer(self, trainable: TrainablePart) -> OptimWrapper:
         """A new optimiser and new schedulers over what is trainable now."""
@@ -600,7 +646,6 @@ class ContinualForgettingLoop(BaseLoop):
     def _save_resume(
         self,
         trainable: dict[str, Any] | None = None,
-        method: dict[str, Any] | None = None,
         seconds: float = 0.0,
     ) -> None:
         state = {
@@ -613,7 +658,8 @@ class ContinualForgettingLoop(BaseLoop):
             'loaded_from': self._loaded_from,
             'trainable_count': self._trainable_count,
             'trainable': trainable,
-            'method': method,
+            'method': self.method.state_dict(),
+            'teacher': None if self.teacher is None else self.teacher.state_dict(),
             'seconds': seconds,
         }
         save_resume_checkpoint(self.runner, state, with_optimizer=trainable is not None)

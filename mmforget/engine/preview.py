@@ -104,13 +104,15 @@ class PreviewLoop(ContinualForgettingLoop):
         task = self.scenario.tasks[0]
         parameters = sum(p.numel() for p in model.parameters())
         trainable = self.build_trainable()
+        self._measure(task, trainable)
         trainable.inject(model, task, derive_seed(self.runner.seed, task.index))
+        self._begin_method(task, trainable)
         adapted = [name for name, m in model.named_modules() if isinstance(m, LowRankLayer)]
         count = sum(p.numel() for p in trainable.parameters())
         groups = list(trainable.ranked_parameters())
         plan, ranking = trainable.trial, 2 * trainable.ranking_batches
         trials = len(groups) * (plan.steps + plan.held_out) + plan.held_out if plan else 0
-        step = self._prepare_step(self._prepare_method(task), trainable)
+        step = self._prepare_step(trainable)
         new, known, images = self._measure_steps(task, step)
         validation_images, of_new, of_known = self._measure_validation()
         self.preview = RunPreview(

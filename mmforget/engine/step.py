@@ -17,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmforget.data_elements import independent
 from mmforget.digests import PIXELS, image_digest
+from mmforget.engine.teacher import Teacher
 from mmforget.methods import FORGET, RETAIN, ForgettingMethod
 from mmforget.structures import StreamOutput
-from mmforget.taps import SMALL_IMAGE, Stream, Tap
+from mmforget.taps import SMALL_IMAGE, Stream, StreamOptions, Tap
 from mmforget.taps.replaced import replaced
 from mmforget.trainable import TrainablePart
 
@@ -41,16 +42,23 @@ class ForgettingStep(nn.Module):
         tap: Reads the detector.
         method: The objective.
         trainable: What may move; its penalty joins the losses.
+        teacher: For methods that ask for one.
     """
 
     def __init__(
-        self, detector: BaseModel, tap: Tap, method: ForgettingMethod, trainable: TrainablePart
+        self,
+        detector: BaseModel,
+        tap: Tap,
+        method: ForgettingMethod,
+        trainable: TrainablePart,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.detector = detector
         self.tap = tap
         self.method = method
         self.trainable = trainable
+        self.teacher = teacher
         self._looks_ahead = True
 
     def train(self, mode: bool = True) -> 'ForgettingStep':
@@ -188,7 +196,29 @@ class ForgettingStep(nn.Module):
             place = slice(len(samples), len(samples) + len(own))
             streams[name] = Stream(place, self.method.stream_options(name))
             samples += own
-        return self.tap.forward(inputs, samples, streams)
+        outputs = self.tap.forward(inputs, samples, streams)
+        asked = {
+            name: streams[name].images for name in streams if name in self.method.teacher_streams
+        }
+        if self.teacher is not None and asked:
+            for name, output in self.teacher.outputs(inputs, samples, asked).items():
+                outputs[name].teacher = output
+        return outputs
+
+    def measured(self, data: dict[str, Sequence[Any]], each: bool) -> list[StreamOutput]:
+        """One forward for a batch of one stream, as the detector's own loss wants it.
+
+        Args:
+            data: As the dataloader collates it.
+            each: One output for each image; otherwise one for all.
+        """
+        processed = self._preprocessed(data)
+        images, samples = processed['inputs'], processed['data_samples']
+        places = (
+            [slice(i, i + 1) for i in range(len(samples))] if each else [slice(0, len(samples))]
+        )
+        streams = {str(i): Stream(place, StreamOptions()) for i, place in enumerate(places)}
+        return list(self.tap.forward(images, samples, streams).values())
 
 
 def _light_copy(data: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from mmforget.methods.base import FORGET, RETAIN, ForgettingMethod
+from mmforget.methods.base import FORGET, RETAIN, ForgettingMethod, Measurement, TaskContext
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f'{__name__}.{_module.name}')
 
-__all__ = ['FORGET', 'RETAIN', 'ForgettingMethod']
+__all__ = ['FORGET', 'RETAIN', 'ForgettingMethod', 'Measurement', 'TaskContext']

@@ -10,9 +10,9 @@ from torch import Tensor
 class WeightAnchor:
     """Σ_i Σ_n Ω_i,n (θ_n − θ*_i,n)² over the snapshots i = 0..t of all tasks so far.
 
-    A sum of parabolas is one parabola, plus a constant without gradient: what is kept is Ω = Σ_i Ω_i
-    and the centre Σ_i Ω_i·θ*_i / Ω. So memory does not grow with the tasks, and the gradient is that
-    of the sum over all snapshots.
+    A sum of parabolas is one parabola, plus a constant without gradient: what is kept is
+    Ω = Σ_i Ω_i and the centre Σ_i Ω_i·θ*_i / Ω. So memory does not grow with the tasks, and the
+    gradient is that of the sum over all snapshots.
 
     Args:
         online: Only the last snapshot counts.

@@ -47,6 +47,14 @@ class Measurement:
         """
         raise NotImplementedError
 
+    def class_rows(self) -> Tensor:
+        """The weights of the layer that scores the classes, (C, D), in label order.
+
+        Raises:
+            TypeError: The detector's family has no such layer.
+        """
+        raise NotImplementedError
+
 
 class ForgettingMethod:
     """An objective. Every stage has a default; a subclass overrides what it needs.

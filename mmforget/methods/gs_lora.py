@@ -1,18 +1,15 @@
 """GS-LoRA's objective (arXiv 2403.11530): a bounded forgetting loss and a retain loss."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmforget.methods.base import FORGET, ForgettingMethod
+from mmforget.methods.base import FORGET, RETAIN, ForgettingMethod, TaskContext
+from mmforget.methods.terms import detection_terms, flat, is_class_loss
 from mmforget.registry import METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 from mmforget.taps import StreamOptions
-
-# Losses of proposals, which name no class.
-_PROPOSALS = ('enc_', 'rpn_')
 
 
 @METHODS.register_module()
@@ -81,7 +78,7 @@ class GSLoRA(ForgettingMethod):
         for task in scenario.tasks:
             self._forget_weight(task)
 
-    def before_task(self, task: ForgettingTask, detector: Any) -> None:
+    def before_task(self, task: ForgettingTask, context: TaskContext) -> None:
         self.forget_weight = self._forget_weight(task)
 
     def _forget_weight(self, task: ForgettingTask) -> float:
@@ -104,20 +101,12 @@ class GSLoRA(ForgettingMethod):
         )
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
-        terms = {
-            f'loss_retain_{_flat(name)}': self.retain_weight * value
-            for name, value in retain.losses.items()
-        }
+        terms = detection_terms(retain.losses, RETAIN, self.retain_weight)
         for name, value in forget.losses.items():
-            if name.endswith('loss_cls') and not name.startswith(_PROPOSALS):
-                terms[f'forget_{_flat(name)}'] = value.detach()
+            if is_class_loss(name):
+                terms[f'forget_{flat(name)}'] = value.detach()
                 value = torch.relu(self.bound - value)
             else:
                 value = self.box_weight * value
-            terms[f'loss_forget_{_flat(name)}'] = self.forget_weight * value
+            terms[f'loss_forget_{flat(name)}'] = self.forget_weight * value
         return terms
-
-
-def _flat(name: str) -> str:
-    """``d0.loss_cls`` -> ``d0_cls``: only the summed terms may carry the word ``loss``."""
-    return name.replace('loss_', '').replace('.', '_')

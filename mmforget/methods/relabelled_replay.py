@@ -29,9 +29,7 @@ class RelabelledReplay(ForgettingMethod):
     def __init__(
         self, labels: str = 'background', retain_weight: float = 1.0, forget_weight: float = 1.0
     ) -> None:
-        check_weights(
-            type(self).__name__, retain_weight=retain_weight, forget_weight=forget_weight
-        )
+        check_weights(type(self).__name__, retain_weight=retain_weight, forget_weight=forget_weight)
         self.relabelling = Relabelling(labels)
         self.retain_weight = retain_weight
         self.forget_weight = forget_weight

@@ -1,6 +1,6 @@
 """Terms that objectives are put together from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,12 @@ def distance(output: StreamOutput, axis: str = 'classes') -> Tensor:
     return torch.where(squares > 0, squares.clamp(min=1e-20).sqrt(), squares).mean()
 
 
-def divergence(output: StreamOutput, temperature: float, axis: str = 'classes') -> Tensor:
+def divergence(
+    output: StreamOutput,
+    temperature: float,
+    axis: str = 'classes',
+    columns: Sequence[int] | None = None,
+) -> Tensor:
     """T²·KL(teacher ‖ student), summed over an image's queries, mean over images.
 
     Along the classes a softmax is one distribution of a query; sigmoids are one for each class,
@@ -65,8 +70,11 @@ def divergence(output: StreamOutput, temperature: float, axis: str = 'classes') 
         output: With the teacher's logits.
         temperature: T, which softens both.
         axis: ``'classes'`` or ``'queries'``.
+        columns: The labels whose logits count; ``None``: all.
     """
     student, teacher = (x / temperature for x in logits_with_teacher(output))
+    if columns is not None:
+        student, teacher = student[..., columns], teacher[..., columns]
     if output.sigmoid and axis == 'classes':
         whole = bernoulli_divergence(student, teacher).sum()
     else:

@@ -24,6 +24,7 @@ class StreamOptions:
         bound: Where the class loss of each matched query stops growing, in units of the weighted
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.
+        losses: Whether losses are wanted at all, or predictions alone.
         background: Matched queries are told that they are background, while their boxes are learnt
             as before; objects are matched by their own classes.
 
@@ -37,6 +38,7 @@ class StreamOptions:
     bound: float | None = None
     auxiliary: bool = False
     background: bool = False
+    losses: bool = True
 
     def __post_init__(self) -> None:
         if self.bound is not None and not (self.matched_only or self.true_class_only):
@@ -140,6 +142,18 @@ class Tap:
     def remembers(self, image: bytes) -> bool:
         """Whether what the frozen stages give is kept for an image that was looked at."""
         raise NotImplementedError
+
+    def class_rows(self) -> Tensor:
+        """The weights of the layer that scores the classes of the last embeddings, (C, D).
+
+        Raises:
+            TypeError: The family has no single layer that does.
+        """
+        raise TypeError(
+            f'{type(self).__name__} knows no layer of {type(self.detector).__name__} that scores '
+            "the classes of single embeddings. Take other prototypes: prototypes='mean', where the "
+            'detector gives embeddings.'
+        )
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]

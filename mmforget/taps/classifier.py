@@ -22,6 +22,10 @@ class ClassifierTap(FeatureTap):
     def class_heads(self) -> list[nn.Module]:
         return []
 
+    def class_rows(self) -> Tensor:
+        head = self.detector.head
+        return getattr(head, 'fc', head).weight
+
     def check(self, options: StreamOptions) -> None:
         """Every image is matched, and a softmax counts its true class alone."""
         if options.background:
@@ -40,13 +44,17 @@ class ClassifierTap(FeatureTap):
         samples = data_samples[stream.images]
         embeddings = features[0][stream.images]
         labels = torch.cat([sample.gt_label for sample in samples]).to(embeddings.device)
-        logits = self.detector.head(embeddings, labels)
-        loss = cross_entropy(logits.float(), labels, reduction='none')
-        if stream.options.bound is not None:
-            loss = loss.clamp(max=stream.options.bound)
+        logits = self.detector.head(embeddings)  # Without labels a margin does not count.
+        losses = {}
+        if stream.options.losses:
+            harder = self.detector.head(embeddings, labels)
+            loss = cross_entropy(harder.float(), labels, reduction='none')
+            if stream.options.bound is not None:
+                loss = loss.clamp(max=stream.options.bound)
+            losses['loss_cls'] = loss.mean()
         pair = labels.new_zeros(1, 2)
         return StreamOutput(
-            losses={'loss_cls': loss.mean()},
+            losses=losses,
             targets=list(samples),
             logits=logits[:, None],
             embeddings=embeddings[:, None],

@@ -40,6 +40,14 @@ class DenseTap(FeatureTap):
     ) -> StreamOutput:
         given: list[Sequence[Tensor]] = []
         head = self.detector.bbox_head
+        if not stream.options.losses:
+            maps = head(tuple(level[stream.images] for level in features))[0]
+            return StreamOutput(
+                losses={},
+                targets=[sample.gt_instances for sample in data_samples[stream.images]],
+                logits=_by_place(maps, head.cls_out_channels),
+                sigmoid=getattr(head.loss_cls, 'use_sigmoid', False),
+            )
         handle = head.register_forward_hook(lambda module, inputs, maps: given.append(maps[0]))
         try:
             output = super()._stream_output(stream, inputs, features, data_samples)

@@ -242,6 +242,15 @@ class DETRTap(Tap):
         layers = slice(None) if stream.options.auxiliary else slice(-1, None)
         of_encoder = tuple(x if x is None else x[stream.images] for x in encoder_outputs)
         ignored = [getattr(of_image, 'tensor', of_image) for of_image in ignored]
+        if not stream.options.losses:
+            return StreamOutput(
+                losses={},
+                logits=logits[-1, stream.images],
+                boxes=boxes[-1, stream.images],
+                embeddings=hidden_states[-1, stream.images],
+                targets=targets,
+                sigmoid=head.loss_cls.use_sigmoid,
+            )
         # Proposals are of no class, so "matched queries only" is no matter of theirs.
         with _recording(head, _TargetRecorder(ignored)):
             losses = self._proposal_losses(of_encoder, targets, metas)
@@ -259,6 +268,17 @@ class DETRTap(Tap):
             targets=targets,
             sigmoid=head.loss_cls.use_sigmoid,
         )
+
+    def class_rows(self) -> Tensor:
+        head = self.detector.bbox_head
+        # Deformable DETR has a branch for each layer, the last one for proposals if it has two
+        # stages; the others have one for all.
+        branches = getattr(head, 'cls_branches', None)
+        if branches is None:
+            layer = head.fc_cls
+        else:
+            layer = branches[len(self.detector.decoder.layers) - 1]
+        return layer.weight[: head.num_classes]
 
     def _decoder_losses(
         self, logits: Tensor, boxes: Tensor, targets: list[Any], metas: list[dict]

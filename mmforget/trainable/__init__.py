@@ -3,12 +3,18 @@
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
 from mmforget.trainable.combined import CombinedParts
 from mmforget.trainable.group_sparse_lora import GroupSparseLoRA
+from mmforget.trainable.random_drop import RandomDrop
+from mmforget.trainable.reinitialised import Reinitialised
 from mmforget.trainable.sparsity import TrialPlan
+from mmforget.trainable.whole_weights import WholeWeights
 
 __all__ = [
     'CombinedParts',
     'GroupSparseLoRA',
+    'RandomDrop',
+    'Reinitialised',
     'TrainablePart',
     'TrialPlan',
+    'WholeWeights',
     'drop_from_optimizer',
 ]

@@ -55,6 +55,14 @@ class TrainablePart:
         """The parameters that the optimiser may move now."""
         raise NotImplementedError
 
+    def moving(self, model: nn.Module) -> list[str]:
+        """Paths of the plain detector's parameters that this part will change, before injection."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, Tensor]:
+        """What of ``moving`` can still change, with gradient; W + s·BA of adapted layers."""
+        raise NotImplementedError
+
     def penalty(self, step: int) -> Tensor | None:
         """A scalar to add to the objective, if any."""
         return None

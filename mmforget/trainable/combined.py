@@ -73,6 +73,15 @@ class CombinedParts(TrainablePart):
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for part in self.parts for parameter in part.parameters()]
 
+    def moving(self, model: nn.Module) -> list[str]:
+        return [name for part in self.parts for name in part.moving(model)]
+
+    def weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = {}
+        for part in self.parts:
+            weights |= part.weights()
+        return weights
+
     def penalty(self, step: int) -> Tensor | None:
         penalties = [p for p in (part.penalty(step) for part in self.parts) if p is not None]
         return sum(penalties) if penalties else None

@@ -19,6 +19,7 @@ from mmforget.adapters import (
     make_groups,
     remove,
     remove_one,
+    updated_weight,
 )
 from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.trainable.base import TrainablePart, drop_from_optimizer
@@ -91,6 +92,15 @@ class GroupSparseLoRA(TrainablePart):
 
     def parameters(self) -> list[nn.Parameter]:
         return [p for a in self.adapters.values() for p in (a.lora_A, a.lora_B)]
+
+    def moving(self, model: nn.Module) -> list[str]:
+        return [f'{name}.weight' for name in self.layers(model)]
+
+    def weights(self) -> dict[str, Tensor]:
+        return {
+            f'{name}.weight': updated_weight(a.weight, a.lora_A, a.lora_B, a.scaling)
+            for name, a in self.adapters.items()
+        }
 
     def penalty(self, step: int) -> Tensor | None:
         return self.sparsity.penalty(self.groups, step)
