@@ -137,3 +137,32 @@ def test_scores_of_every_class_as_target():
         for i, c in ((0, 1), (1, 0))
     )
     torch.testing.assert_close(found, want)
+
+
+BACKGROUND = StreamOptions(background=True)
+NOTHING = torch.full((5,), 3)
+
+
+@pytest.mark.parametrize('weight', [None, torch.tensor([1.0, 0.5, 2.0, 1.0, 0.0])])
+def test_all_predictions_as_background(weight):
+    """As the loss is where no object is; what has no label keeps none."""
+    labels = torch.tensor([2, 3, 0, -1, 3])
+    want = torch.tensor([3, 3, 3, -1, 3])
+    scores = torch.randn(5, 4)
+    softmax = CrossEntropyLoss(ignore_index=-1)
+    found = of_head(softmax, BACKGROUND, scores, labels, weight=weight, avg_factor=4)
+    torch.testing.assert_close(found, softmax(scores, want, weight, avg_factor=4))
+
+
+def test_sigmoids_as_background():
+    scores, loss = torch.randn(5, 3), FocalLoss()
+    found = of_head(loss, BACKGROUND, scores, LABELS, avg_factor=2)
+    torch.testing.assert_close(found, loss(scores, NOTHING, avg_factor=2))
+    quality = QualityFocalLoss()
+    target = (LABELS, torch.tensor([0.7, 0, 0.4, 0, 0]))
+    found = of_head(quality, BACKGROUND, scores, target, avg_factor=2)
+    torch.testing.assert_close(found, quality(scores, (NOTHING, torch.zeros(5)), avg_factor=2))
+    dense = one_hot(LABELS, 4)[:, :3].float()
+    plain = CrossEntropyLoss(use_sigmoid=True)
+    found = of_head(plain, BACKGROUND, scores, dense, avg_factor=2)
+    torch.testing.assert_close(found, plain(scores, torch.zeros(5, 3), avg_factor=2))

@@ -208,6 +208,38 @@ def test_true_class_of_a_softmax_counts_against_the_background(build_tiny, prepr
     assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
 
 
+def test_matched_queries_as_background(deformable, preprocess):
+    """No class is any query's; boxes are learnt as before, and objects matched by their own."""
+    inputs, samples = preprocess(deformable)
+    tap = build_tap(deformable)
+    outputs = tap.forward(inputs, samples, streams(StreamOptions(background=True)))
+    plain = tap.forward(inputs, samples, streams())
+    out = outputs['forget']
+    objects = sum(len(t) for t in out.targets)
+    want = 2 * sigmoid_focal_loss(out.logits, torch.zeros_like(out.logits), 0.25, 2.0).sum()
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item() / objects, rel=1e-5)
+    for name in ('loss_bbox', 'loss_iou'):
+        assert torch.equal(out.losses[name], plain['forget'].losses[name])
+    assert all(map(torch.equal, out.matches, plain['forget'].matches))
+    assert torch.equal(outputs['retain'].losses['loss_cls'], plain['retain'].losses['loss_cls'])
+
+
+def test_matched_queries_of_a_softmax_as_background(build_tiny, preprocess):
+    detector = build_tiny(tiny_family('DETR'))
+    inputs, samples = preprocess(detector)
+    tap = build_tap(detector)
+    out = tap.forward(inputs, samples, streams(StreamOptions(background=True)))['forget']
+    background = out.logits.shape[-1] - 1
+    objects = sum(len(t) for t in out.targets)
+    assert background == 10 and not out.sigmoid
+    names = -out.logits.log_softmax(-1)[..., background]
+    cls_weight = detector.bbox_head.loss_cls.class_weight[background]
+    bg_weight = detector.bbox_head.bg_cls_weight
+    factor = objects + (out.logits[..., 0].numel() - objects) * bg_weight
+    want = detector.bbox_head.loss_cls.loss_weight * cls_weight * names.sum() / factor
+    assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-4)
+
+
 def test_unmatched_queries_over_ignored_boxes_are_left_out(deformable, preprocess):
     """A matched query keeps its class loss even over an ignored box."""
     inputs, samples = preprocess(deformable)

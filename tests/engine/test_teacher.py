@@ -1,0 +1,105 @@
+"""The teacher stays what it was loaded as, shares what does not move, and survives a kill."""
+
+import pytest
+import torch
+
+from mmforget.engine.teacher import Teacher
+from mmforget.structures import ForgettingTask
+from mmforget.taps import TrunkCache, build_tap
+from mmforget.taps.base import Stream, StreamOptions
+from mmforget.trainable import GroupSparseLoRA, WholeWeights
+
+TASK = ForgettingTask(0, ('bag',), ('dress',), ())
+PLACES = {'retain': slice(0, 2), 'forget': slice(2, 4)}
+
+
+@pytest.fixture
+def images(build_tiny, tiny_batch):
+    """Four preprocessed images and their samples."""
+    model = build_tiny()
+    data = model.data_preprocessor(tiny_batch(4), training=True)
+    return data['inputs'], data['data_samples']
+
+
+def logits(model, images):
+    """Of the detector itself, in eval mode."""
+    tap = build_tap(model.eval())
+    streams = {name: Stream(place, StreamOptions()) for name, place in PLACES.items()}
+    with torch.no_grad():
+        return {name: out.logits for name, out in tap.forward(*images, streams).items()}
+
+
+def disturb(part, seed=0):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+
+
+@pytest.mark.parametrize(
+    'part',
+    [lambda: GroupSparseLoRA(rank=2), lambda: WholeWeights(frozen=())],
+    ids=['lora', 'whole'],
+)
+def test_it_answers_as_the_loaded_detector(build_tiny, images, part):
+    model = build_tiny()
+    want = logits(model, images)
+    teacher = Teacher(model, TrunkCache(2**24))
+    for seed in range(2):  # Two tasks.
+        own = part()
+        teacher.keep(own.moving(model))
+        own.inject(model, TASK, seed)
+        disturb(own, seed)
+        for _ in range(2):  # The second answer comes out of the cache.
+            found = teacher.outputs(*images, PLACES)
+            for name, value in want.items():
+                torch.testing.assert_close(found[name].logits, value)
+                assert not found[name].losses and not found[name].logits.requires_grad
+        own.fold(model)
+    changed = logits(model, images)
+    assert any(not torch.allclose(changed[name], want[name]) for name in want)
+
+
+def test_what_does_not_move_is_shared(build_tiny):
+    model = build_tiny()
+    teacher = Teacher(model)
+    moving = GroupSparseLoRA(rank=2).moving(model)
+    teacher.keep(moving)
+    theirs, ours = dict(teacher.detector.named_parameters()), dict(model.named_parameters())
+    assert theirs.keys() == ours.keys()
+    apart = {name for name in ours if theirs[name].data_ptr() != ours[name].data_ptr()}
+    assert apart == set(moving) == set(teacher.state_dict())
+
+
+def test_the_previous_one_follows(build_tiny, images):
+    model = build_tiny()
+    teacher = Teacher(model)
+    part = WholeWeights(frozen=())
+    teacher.keep(part.moving(model))
+    part.inject(model, TASK, 0)
+    disturb(part)
+    part.fold(model)
+    teacher.keep(part.moving(model), anew=True)
+    want = logits(model, images)
+    part.inject(model, TASK, 0)
+    disturb(part, 1)
+    for name, output in teacher.outputs(*images, PLACES).items():
+        torch.testing.assert_close(output.logits, want[name])
+
+
+def test_it_survives_a_kill(build_tiny, images):
+    """A new process builds it around the student's weights, which are not the loaded ones."""
+    model = build_tiny()
+    want = logits(model, images)
+    teacher = Teacher(model)
+    part = WholeWeights()
+    teacher.keep(part.moving(model))
+    part.inject(model, TASK, 0)
+    disturb(part)
+    state = {key: value.clone() for key, value in teacher.state_dict().items()}
+    other = build_tiny(seed=5)
+    fresh = Teacher(other)
+    other.load_state_dict(model.state_dict())
+    fresh.load_state_dict(state)
+    for name, output in fresh.outputs(*images, PLACES).items():
+        torch.testing.assert_close(output.logits, want[name])
