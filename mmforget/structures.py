@@ -115,6 +115,7 @@ class StreamOutput:
         logits: Class logits of the last decoder layer or of the dense head, (B, Q, C).
         boxes: Boxes of the last decoder layer, (B, Q, 4), normalised cx, cy, w, h.
         embeddings: Query embeddings before the heads, (B, Q, D).
+        halfway: Tokens after half of a transformer's blocks, (B, N, D), where they were asked for.
         matches: For each image the matched (query, object) index pairs, each (M_b, 2).
         sigmoid: Whether each class's logit is a sigmoid's of its own, or all are one softmax's.
         teacher: What the teacher gives for the same images, without gradient and losses; ``None``
@@ -126,6 +127,7 @@ class StreamOutput:
     logits: Tensor | None = None
     boxes: Tensor | None = None
     embeddings: Tensor | None = None
+    halfway: Tensor | None = None
     matches: list[Tensor] | None = None
     sigmoid: bool | None = None
     teacher: 'StreamOutput | None' = None

@@ -197,9 +197,7 @@ class ForgettingStep(nn.Module):
             streams[name] = Stream(place, self.method.stream_options(name))
             samples += own
         outputs = self.tap.forward(inputs, samples, streams)
-        asked = {
-            name: streams[name].images for name in streams if name in self.method.teacher_streams
-        }
+        asked = {name: streams[name] for name in streams if name in self.method.teacher_streams}
         if self.teacher is not None and asked:
             for name, output in self.teacher.outputs(inputs, samples, asked).items():
                 outputs[name].teacher = output

@@ -54,15 +54,16 @@ class Teacher:
 
     @torch.no_grad()
     def outputs(
-        self, inputs: Tensor, samples: Sequence[Any], streams: Mapping[str, slice]
+        self, inputs: Tensor, samples: Sequence[Any], streams: Mapping[str, Stream]
     ) -> dict[str, StreamOutput]:
-        """What the teacher gives for a preprocessed batch, by stream."""
+        """What the teacher gives for a preprocessed batch, by stream; no losses."""
         if self._tap is None:
             self._tap = build_tap(self.detector, self.cache)
-        wanted = StreamOptions(losses=False)
-        return self._tap.forward(
-            inputs, samples, {name: Stream(place, wanted) for name, place in streams.items()}
-        )
+        wanted = {
+            name: Stream(s.images, StreamOptions(losses=False, halfway=s.options.halfway))
+            for name, s in streams.items()
+        }
+        return self._tap.forward(inputs, samples, wanted)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that are no longer the student's."""

@@ -25,6 +25,7 @@ class StreamOptions:
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.
         losses: Whether losses are wanted at all, or predictions alone.
+        halfway: Whether tokens halfway up are wanted.
         background: Matched queries are told that they are background, while their boxes are learnt
             as before; objects are matched by their own classes.
 
@@ -39,6 +40,7 @@ class StreamOptions:
     auxiliary: bool = False
     background: bool = False
     losses: bool = True
+    halfway: bool = False
 
     def __post_init__(self) -> None:
         if self.bound is not None and not (self.matched_only or self.true_class_only):

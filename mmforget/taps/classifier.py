@@ -1,6 +1,6 @@
 """Tap for classifiers: an image is one query, and its class the one object that it matches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from mmforget.taps.feature_tap import FeatureTap
 class ClassifierTap(FeatureTap):
     """Reads models with ``extract_feat`` that gives embeddings, and a ``head`` that scores them."""
 
-    fields = frozenset({'losses', 'logits', 'embeddings', 'matches', 'targets'})
+    fields = frozenset({'losses', 'logits', 'embeddings', 'halfway', 'matches', 'targets'})
 
     def class_heads(self) -> list[nn.Module]:
         return []
@@ -33,6 +33,29 @@ class ClassifierTap(FeatureTap):
                 f'{type(self.detector).__name__} knows no background that a forgotten image could '
                 "be labelled with. Take another relabelling: labels='random'."
             )
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence[Any], streams: Mapping[str, Stream]
+    ) -> dict[str, StreamOutput]:
+        asked = [name for name, stream in streams.items() if stream.options.halfway]
+        if not asked:
+            return super().forward(inputs, data_samples, streams)
+        blocks = self.detector.backbone.blocks
+        seen: list[Tensor] = []
+        handle = blocks[len(blocks) // 2 - 1].register_forward_hook(
+            lambda module, given, tokens: seen.append(tokens)
+        )
+        try:  # The cache knows nothing of what lies halfway.
+            features = self.detector.extract_feat(inputs)
+        finally:
+            handle.remove()
+        outputs = {
+            name: self._stream_output(stream, inputs, features, data_samples)
+            for name, stream in streams.items()
+        }
+        for name in asked:
+            outputs[name].halfway = seen[0][streams[name].images]
+        return outputs
 
     def _stream_output(
         self,

@@ -10,7 +10,10 @@ from mmforget.taps.base import Stream, StreamOptions
 from mmforget.trainable import GroupSparseLoRA, WholeWeights
 
 TASK = ForgettingTask(0, ('bag',), ('dress',), ())
-PLACES = {'retain': slice(0, 2), 'forget': slice(2, 4)}
+STREAMS = {
+    'retain': Stream(slice(0, 2), StreamOptions()),
+    'forget': Stream(slice(2, 4), StreamOptions()),
+}
 
 
 @pytest.fixture
@@ -24,9 +27,8 @@ def images(build_tiny, tiny_batch):
 def logits(model, images):
     """Of the detector itself, in eval mode."""
     tap = build_tap(model.eval())
-    streams = {name: Stream(place, StreamOptions()) for name, place in PLACES.items()}
     with torch.no_grad():
-        return {name: out.logits for name, out in tap.forward(*images, streams).items()}
+        return {name: out.logits for name, out in tap.forward(*images, STREAMS).items()}
 
 
 def disturb(part, seed=0):
@@ -51,7 +53,7 @@ def test_it_answers_as_the_loaded_detector(build_tiny, images, part):
         own.inject(model, TASK, seed)
         disturb(own, seed)
         for _ in range(2):  # The second answer comes out of the cache.
-            found = teacher.outputs(*images, PLACES)
+            found = teacher.outputs(*images, STREAMS)
             for name, value in want.items():
                 torch.testing.assert_close(found[name].logits, value)
                 assert not found[name].losses and not found[name].logits.requires_grad
@@ -83,7 +85,7 @@ def test_the_previous_one_follows(build_tiny, images):
     want = logits(model, images)
     part.inject(model, TASK, 0)
     disturb(part, 1)
-    for name, output in teacher.outputs(*images, PLACES).items():
+    for name, output in teacher.outputs(*images, STREAMS).items():
         torch.testing.assert_close(output.logits, want[name])
 
 
@@ -101,5 +103,5 @@ def test_it_survives_a_kill(build_tiny, images):
     fresh = Teacher(other)
     other.load_state_dict(model.state_dict())
     fresh.load_state_dict(state)
-    for name, output in fresh.outputs(*images, PLACES).items():
+    for name, output in fresh.outputs(*images, STREAMS).items():
         torch.testing.assert_close(output.logits, want[name])

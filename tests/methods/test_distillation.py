@@ -9,6 +9,7 @@ from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.der import DER
 from mmforget.methods.der_plus_plus import DERPlusPlus
 from mmforget.methods.fdr import FDR
+from mmforget.methods.lirf import LIRF
 from mmforget.methods.lwf import LwF
 from mmforget.methods.scrub import SCRUB
 from mmforget.methods.scrub_s import SCRUBS
@@ -127,8 +128,22 @@ def test_who_teaches_on_what():
         (lambda: SCRUBS(decay=1), 'decay=1'),
         (lambda: LwF(temperature=0), 'temperature=0'),
         (lambda: DER(strength=-1), 'DER got strength=-1'),
+        (lambda: LIRF(share=2), 'LIRF got share=2'),
     ],
 )
 def test_bad_arguments(build, named):
     with pytest.raises(ValueError, match=named):
         build()
+
+
+def test_lirf():
+    method = LIRF(share=0.2, attention_weight=3, distillation_weight=5, retain_weight=2)
+    method.before_task(TASK, context())
+    forget, retain = pair(sigmoid=False)
+    forget.halfway = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]] * 2)
+    forget.teacher.halfway = torch.tensor([[[0.0, 0.0], [2.0, 0.0]]] * 2)
+    found = total(method.losses(forget, retain)).item()
+    # Unit vectors that stand upright on each other: a square of 1 at each of the two tokens.
+    want = 0.8 * 2.5 - 3 * 1 + 5 * 0.2 * kl(forget, 10, [1, 3]) + 2 * 0.9
+    assert found == pytest.approx(want, rel=1e-4)
+    assert method.stream_options(FORGET).halfway and not method.stream_options(RETAIN).halfway
