@@ -222,11 +222,11 @@ def head_layers(model: nn.Module) -> list[str]:
 
 
 def plain_heads(model: nn.Module) -> set[str]:
-    """Names of a detector's parts above backbone and neck that hold no attention."""
+    """Names of a detector's parts that MMDetection calls heads and that hold no attention."""
     return {
         name
         for name, part in model.named_children()
-        if name not in ('backbone', 'neck') and not holds_attention(part)
+        if 'head' in name and not holds_attention(part)
     }
 
 

@@ -16,8 +16,8 @@ class WholeWeights(TrainablePart):
     What the detector's own config freezes stays frozen (a backbone's first stages).
 
     Args:
-        frozen: ``'heads'``: the parts above backbone and neck that hold no attention, as in the
-            authors' baselines; or regexes that match whole paths of parameters; ``()``: none.
+        frozen: ``'heads'``: what MMDetection calls heads and holds no attention, as in the authors'
+            baselines; or regexes that match whole paths of parameters; ``()``: none.
     """
 
     def __init__(self, frozen: str | Sequence[str] = 'heads') -> None:

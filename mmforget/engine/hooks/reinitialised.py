@@ -1,6 +1,10 @@
 """Draws the weights anew before each task."""
 
+import copy
 from collections.abc import Sequence
+
+from mmengine.runner import Runner
+from torch import nn
 
 from mmforget.engine.hooks.trainable import TrainableHook
 from mmforget.registry import HOOKS
@@ -17,7 +21,24 @@ class ReinitialisedHook(TrainableHook):
 
     def __init__(self, kept: str | Sequence[str] = ()) -> None:
         self.config = {'kept': kept}
-        self.build()
+        self._runner: Runner | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        self._runner = runner
 
     def build(self) -> Reinitialised:
-        return Reinitialised(**self.config)
+        return Reinitialised(self._detector, **self.config)
+
+    def _detector(self) -> nn.Module:
+        """As the run's own config builds it.
+
+        Raises:
+            RuntimeError: The run has no config of its model.
+        """
+        model = None if self._runner is None else self._runner.cfg.get('model')
+        if model is None:
+            raise RuntimeError(
+                'ReinitialisedHook builds the detector anew, but the run has no config of it. '
+                'Start the run from a config with a model.'
+            )
+        return self._runner.build_model(copy.deepcopy(model))
