@@ -1,19 +1,46 @@
 """What every method owes, whoever wrote it: over the registry, through the real loop."""
 
 import math
+from inspect import signature
 
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import nn
 
 from mmforget.adapters import LoRALinear
 from mmforget.engine.loops import build_method
 from mmforget.methods import ForgettingMethod, TaskContext
 from mmforget.registry import METHODS
+from mmforget.testing import tiny_classifier, tiny_recognition_config
 
 METHODS.import_from_location()
 NAMES = sorted(METHODS.module_dict)
+# A detector gives no tokens halfway up, and a classifier knows no background.
+OF_CLASSIFIERS = [name for name in NAMES if name != 'BackgroundLabels']
+OF_DETECTORS = [name for name in NAMES if name != 'LIRF']
+PARTS = {
+    'lora': dict(type='mmforget.GroupSparseLoRAHook', rank=2),
+    'whole': dict(type='mmforget.FullFineTuningHook', frozen=()),
+    'heads frozen': dict(type='mmforget.FullFineTuningHook', frozen='heads'),
+}
+SLOW = pytest.mark.slow
+
+
+def _case(name, part, kind, *marks):
+    return pytest.param((name, part, kind), id=f'{name}-{part}-{kind}', marks=marks)
+
+
+CASES = [
+    *(_case(name, 'lora', 'detector') for name in OF_DETECTORS),
+    *(_case(name, 'whole', 'detector', SLOW) for name in OF_DETECTORS),
+    *(_case(name, 'heads frozen', 'detector', SLOW) for name in OF_DETECTORS),
+    _case('LIRF', 'heads frozen', 'classifier'),
+    *(_case(name, 'lora', 'classifier', SLOW) for name in OF_CLASSIFIERS),
+    *(_case(name, 'whole', 'classifier', SLOW) for name in OF_CLASSIFIERS),
+]
+NOT_MEASURED = {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None}
 
 
 def _tensors(model):
@@ -22,26 +49,30 @@ def _tensors(model):
 
 
 class Watch(Hook):
-    """Looks over the loop's shoulder during every task."""
+    """Looks over the loop's shoulder during every task.
+
+    Attributes:
+        moved: Weights and statistics of the detector that are not as they were before the task.
+        moved_adapters: After each step, whether any adapter has an effect.
+        logs: After each step, the losses.
+        modes: After each step, whether dropout and batch normalisation are awake.
+    """
 
     def __init__(self):
-        self.frozen_before = {}
-        self.moved_frozen = []
+        self.moved = set()
         self.moved_adapters = []
         self.logs = []
         self.modes = []
-        self.round_trips = []
 
     def before_forgetting_task(self, runner, task):
         self.before = _tensors(runner.model)
-        self.names = {n for n, m in runner.model.named_modules() if isinstance(m, LoRALinear)}
-        self.ups = {n: runner.model.get_submodule(n).lora_B for n in self.names}
+        self.ups = [m.lora_B for m in runner.model.modules() if isinstance(m, LoRALinear)]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         after = _tensors(runner.model)
         assert after.keys() == self.before.keys()
-        self.moved_frozen += [k for k, v in after.items() if not torch.equal(v, self.before[k])]
-        self.moved_adapters.append(any(bool(up.any()) for up in self.ups.values()))
+        self.moved |= {k for k, v in after.items() if not torch.equal(v, self.before[k])}
+        self.moved_adapters.append(any(bool(up.any()) for up in self.ups))
         self.logs.append({k: float(v) for k, v in outputs.items()})
         modules = list(runner.model.modules())
         self.modes.append(
@@ -52,26 +83,56 @@ class Watch(Hook):
         )
 
 
-@pytest.fixture(scope='module', params=NAMES)
-def watched(request, make_runner, tmp_path_factory):
+@pytest.fixture(scope='module')
+def classifier_file(tmp_path_factory):
+    """Checkpoint of a tiny classifier, random."""
+    pytest.importorskip('timm')
+    from mmforget.registry import MODELS
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('classifier') / 'base.pth'
+    torch.save({'state_dict': MODELS.build(tiny_classifier()).state_dict(), 'meta': {}}, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def build_runner(make_runner, classifier_file):
+    """A runner of a kind of model over two tasks of three steps, forgetting not measured."""
+
+    def build(kind, work_dir, *hooks, **overrides):
+        overrides = {'train_cfg.max_steps': 3, **NOT_MEASURED, **overrides}
+        if kind == 'detector':
+            return make_runner(work_dir, *hooks, **overrides)
+        overrides = {'experiment_name': work_dir.name, **overrides}
+        config = tiny_recognition_config(work_dir, classifier_file, **overrides)
+        config.model.timm_args.proj_drop_rate = 0.1
+        runner = Runner.from_cfg(config)
+        for hook in hooks:
+            runner.register_hook(hook, priority='VERY_LOW')
+        return runner
+
+    return build
+
+
+def arguments(name, kind):
+    """The method's own defaults; for a classifier no labels of background."""
+    config = {'type': f'mmforget.{name}', '_delete_': True}
+    if kind == 'classifier' and 'labels' in signature(METHODS.get(name)).parameters:
+        config['labels'] = 'random'
+    return config
+
+
+@pytest.fixture(scope='module', params=CASES)
+def watched(request, build_runner, tmp_path_factory):
     """A run of two tasks with the method's default arguments."""
-    work_dir = tmp_path_factory.mktemp(request.param)
+    name, part, kind = request.param
+    work_dir = tmp_path_factory.mktemp(name)
     watch = Watch()
-    runner = make_runner(
-        work_dir,
-        watch,
-        **{
-            'train_cfg.method': {'type': f'mmforget.{request.param}'},
-            'train_cfg.max_steps': 3,
-            'val_cfg': None,
-            'val_dataloader': None,
-            'val_evaluator': None,
-        },
-    )
-    keys = set(runner.model.state_dict())
-    assert any(m.training for m in runner.model.modules() if isinstance(m, nn.BatchNorm2d))
+    config = {'train_cfg.method': arguments(name, kind), 'custom_hooks': [PARTS[part]]}
+    runner = build_runner(kind, work_dir, watch, **config)
+    watch.keys = set(runner.model.state_dict())
     runner.train()
-    watch.keys, watch.runner, watch.work_dir = keys, runner, work_dir
+    watch.runner, watch.work_dir, watch.part, watch.kind = runner, work_dir, part, kind
     return watch
 
 
@@ -83,9 +144,18 @@ def test_registry_is_not_empty():
 def test_only_the_trainable_part_moves(watched):
     """No other parameter and no buffer changes by a bit, BatchNorm statistics included."""
     assert len(watched.logs) == 6
-    assert any(key.endswith('running_mean') for key in watched.before)
-    assert watched.moved_frozen == []
-    assert any(watched.moved_adapters)
+    if watched.part == 'lora':
+        assert watched.moved == set() and any(watched.moved_adapters)
+        return
+    model = watched.runner.model
+    free = {
+        name
+        for name, _ in model.named_parameters()
+        if watched.part == 'whole' or not name.startswith(('bbox_head.', 'head.'))
+    }
+    assert watched.moved and watched.moved <= free
+    if watched.kind == 'detector':
+        assert any(key.endswith('running_mean') for key in watched.before)
 
 
 def test_dropout_is_awake_and_batch_norm_is_not(watched):
@@ -99,8 +169,8 @@ def test_losses_are_finite_and_add_up(watched):
         assert parts and log['loss'] == pytest.approx(sum(parts), rel=1e-5)
 
 
-def test_the_model_ends_as_a_plain_detector(watched):
-    """Same keys as before, no adapter layer, only FFN weights differ from the loaded ones."""
+def test_the_model_ends_as_it_began_but_for_its_weights(watched):
+    """Same keys as before and no adapter layer; of LoRA only FFN weights differ."""
     model = watched.runner.model
     assert not any(isinstance(module, LoRALinear) for module in model.modules())
     assert set(model.state_dict()) == watched.keys
@@ -108,7 +178,10 @@ def test_the_model_ends_as_a_plain_detector(watched):
     file = torch.load(watched.work_dir / 'task_2.pth', weights_only=True)['state_dict']
     assert file.keys() == base.keys()
     differing = {key for key in base if not torch.equal(base[key], file[key])}
-    assert differing and all('.ffn.layers.' in key and 'weight' in key for key in differing)
+    assert differing
+    if watched.part == 'lora':
+        inside = '.ffn.layers.' if watched.kind == 'detector' else '.mlp.'
+        assert all(inside in key and 'weight' in key for key in differing)
     for key, value in model.state_dict().items():
         assert torch.equal(value, file[key])
 
@@ -123,6 +196,19 @@ def test_state_survives_a_kill(watched, tmp_path):
     fresh.before_task(task, TaskContext(watched.runner.model, loop.scenario.classes, dict))
     fresh.load_state_dict(state)
     assert _equal(fresh.state_dict(), method.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind', 'error', 'said'),
+    [
+        ('LIRF', 'detector', RuntimeError, 'halfway.*DeformableDETR'),
+        ('BackgroundLabels', 'classifier', TypeError, 'ViTClassifier knows no background'),
+    ],
+)
+def test_elsewhere_a_method_refuses(name, kind, error, said, build_runner, tmp_path):
+    config = {'train_cfg.method': arguments(name, 'detector')}
+    with pytest.raises(error, match=said):
+        build_runner(kind, tmp_path, **config).train()
 
 
 def _equal(a, b):
