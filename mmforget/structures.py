@@ -1,11 +1,12 @@
 """The vocabulary of every room above: plain dataclasses without behaviour of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from mmforget.class_order import class_order, missing_classes, numbered_requests
 from mmforget.nearest import did_you_mean
 
 
@@ -18,17 +19,24 @@ class ForgettingTask:
         classes: The forget set F_t.
         retained: R_t, the classes never requested up to and including this task.
         forgotten: O_t, the classes of all earlier tasks.
+        missing: Those of R_t that have no training data (spec F, missing-class).
     """
 
     index: int
     classes: tuple[str, ...]
     retained: tuple[str, ...]
     forgotten: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """A name for logs and files, counted from 1 as people count."""
         return f'task_{self.index + 1}'
+
+    @property
+    def replayed(self) -> tuple[str, ...]:
+        """The retained classes whose data the retain stream may show."""
+        return tuple(name for name in self.retained if name not in self.missing)
 
 
 @dataclass(frozen=True)
@@ -44,21 +52,47 @@ class ForgettingScenario:
     tasks: tuple[ForgettingTask, ...]
 
     @classmethod
+    def from_config(
+        cls, scenario: Mapping[str, Any], classes: Sequence[str]
+    ) -> 'ForgettingScenario':
+        """Builds the tasks that a config's ``scenario`` describes.
+
+        Args:
+            scenario: ``tasks`` (class names, or numbers of classes counted from the end of
+                ``class_order``), and optionally ``class_order`` and ``missing``, see
+                ``mmforget.class_order``; other keys are not looked at.
+            classes: The detector's full label map.
+
+        Raises:
+            ValueError: What it says does not fit the label map.
+        """
+        order = class_order(scenario.get('class_order'), classes)
+        requests = numbered_requests(scenario['tasks'], order)
+        built = cls.from_requests(requests, classes)
+        requested = [name for task in built.tasks for name in task.classes]
+        missing = missing_classes(scenario.get('missing', ()), order, requested)
+        return cls.from_requests(requests, classes, missing)
+
+    @classmethod
     def from_requests(
-        cls, requests: Sequence[Sequence[str]], classes: Sequence[str]
+        cls,
+        requests: Sequence[Sequence[str]],
+        classes: Sequence[str],
+        missing: Sequence[str] = (),
     ) -> 'ForgettingScenario':
         """Checks the requests against the label map and builds the tasks.
 
         Args:
             requests: Class names to forget, one sequence per task.
             classes: The detector's full label map.
+            missing: Retained classes without training data.
 
         Raises:
             ValueError: A name is unknown, stands in two tasks or twice in one, a task is empty,
                 or no class would be retained.
         """
         classes = tuple(classes)
-        if isinstance(requests, str) or not requests:
+        if isinstance(requests, str) or not isinstance(requests, Sequence) or not requests:
             raise ValueError(
                 f'scenario.tasks is {requests!r}; expected a list of lists of class names, '
                 "for example [['dog'], ['cat', 'cow']]."
@@ -66,7 +100,7 @@ class ForgettingScenario:
         first_task: dict[str, int] = {}
         tasks = []
         for index, request in enumerate(requests):
-            if isinstance(request, str) or not request:
+            if isinstance(request, str) or not isinstance(request, Sequence) or not request:
                 raise ValueError(
                     f'scenario.tasks[{index}] is {request!r}; expected a list of at least one '
                     "class name, for example ['dog']."
@@ -91,7 +125,8 @@ class ForgettingScenario:
                     f'After scenario.tasks[{index}] nothing is left to retain: all '
                     f'{len(classes)} classes would be forgotten. Leave at least one class out.'
                 )
-            tasks.append(ForgettingTask(index, tuple(request), retained, forgotten))
+            absent = tuple(name for name in retained if name in missing)
+            tasks.append(ForgettingTask(index, tuple(request), retained, forgotten, absent))
         return cls(classes, tuple(tasks))
 
 
@@ -191,7 +226,8 @@ class ProtocolResult:
     """The metrics of one task under one protocol; AP in 0..1, ``None`` where undefined.
 
     ``H`` is the harmonic mean of AP_r and Drop, Drop is measured against the loaded detector
-    (spec A.2). ``H_ceiling`` is H for AP_f = 0 and AP_r unchanged.
+    (spec A.2). ``H_ceiling`` is H for AP_f = 0 and AP_r unchanged. ``AP_m`` is that of the retained
+    classes without training data, which count for AP_r as well.
     """
 
     AP_f: float | None
@@ -208,6 +244,10 @@ class ProtocolResult:
     AP50_H: float | None
     AP50_H_ceiling: float | None
     AP50_r_relative: float | None
+    AP_m: float | None = None
+    AP_m_relative: float | None = None
+    AP50_m: float | None = None
+    AP50_m_relative: float | None = None
 
 
 @dataclass

@@ -80,8 +80,9 @@ class ContinualForgettingLoop(BaseLoop):
         runner: The runner.
         dataloader: The ordinary training dataloader; its data set is built and parsed once, and
             every stream is a part of it.
-        scenario: ``tasks`` (lists of class names), and optionally ``forget`` and ``retain``: how
-            each stream is sampled, see ``StreamSampling``. By default both take 10 % of their
+        scenario: ``tasks`` (lists of class names, or numbers of classes out of ``class_order``),
+            and optionally ``missing`` (retained classes without data), ``forget`` and ``retain``:
+            how each stream is sampled, see ``StreamSampling``. By default both take 10 % of their
             candidate images.
         max_steps: Optimiser steps per task.
         method: Config of a method, ``dict(type='mmforget.GSLoRA', ...)``.
@@ -154,8 +155,8 @@ class ContinualForgettingLoop(BaseLoop):
             check_categories(config.get('dataset') if isinstance(config, Mapping) else None)
         with checked_boxes(), checked_filter():
             super().__init__(runner, dataloader)
-        self.scenario = ForgettingScenario.from_requests(
-            scenario['tasks'], self.dataloader.dataset.metainfo['classes']
+        self.scenario = ForgettingScenario.from_config(
+            scenario, self.dataloader.dataset.metainfo['classes']
         )
         self.trainable_hooks = _find_trainable_hooks(runner)
         self.index = class_index(self.dataloader.dataset)
@@ -338,6 +339,8 @@ class ContinualForgettingLoop(BaseLoop):
             'trainable': _identity_of(self.trainable_hooks),
             'seed': (self.runner.cfg.get('randomness') or {}).get('seed'),
         }
+        if missing := [name for task in self.scenario.tasks for name in task.missing]:
+            identity['missing'] = missing
         return json.loads(json.dumps(identity, default=repr))
 
     def _new_identity(self) -> dict[str, Any]:
@@ -554,19 +557,15 @@ class ContinualForgettingLoop(BaseLoop):
         ]
         return wrapper
 
-    def _sample(self, task: ForgettingTask, stream: str) -> list[int]:
-        classes = task.classes if stream == FORGET else task.retained
-        return sample_images(
-            self.index, classes, self.samplings[stream], self.runner.seed, task.index, stream
-        )
-
     def _stream(self, task: ForgettingTask, stream: str) -> StreamDataset:
+        classes = task.classes if stream == FORGET else task.replayed
+        sampling = self.samplings[stream]
         return StreamDataset(
             self.dataloader.dataset,
-            self._sample(task, stream),
-            task.classes if stream == FORGET else task.retained,
-            self.samplings[stream].unlabelled,
-            self.image_cache if self.samplings[stream].augmentations else None,
+            sample_images(self.index, classes, sampling, self.runner.seed, task.index, stream),
+            classes,
+            sampling.unlabelled,
+            self.image_cache if sampling.augmentations else None,
         )
 
     def _batch_sampler(
@@ -714,11 +713,11 @@ def build_method(config: Mapping[str, Any]) -> ForgettingMethod:
 
 
 def _read_samplings(scenario: Mapping[str, Any]) -> dict[str, StreamSampling]:
-    unknown = set(scenario) - {'tasks', *_STREAMS}
+    unknown = set(scenario) - {'tasks', 'class_order', 'missing', *_STREAMS}
     if 'tasks' not in scenario or unknown:
         raise ValueError(
-            f'scenario has the keys {sorted(scenario)}; expected tasks and optionally forget and '
-            'retain.'
+            f'scenario has the keys {sorted(scenario)}; expected tasks and optionally class_order, '
+            'missing, forget and retain.'
         )
     return {name: StreamSampling(**scenario.get(name, {'ratio': 0.1})) for name in _STREAMS}
 

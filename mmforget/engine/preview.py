@@ -145,17 +145,17 @@ class PreviewLoop(ContinualForgettingLoop):
             # A stream draws its variants for itself; a single one is taken for the image as it is.
             stream = name if variants > 1 else ''
             for task in self.scenario.tasks:
-                pairs = product(range(variants), self._sample(task, name))
+                pairs = product(range(variants), self._stream(task, name).image_indices.tolist())
                 found |= {(stream, image, draw) for draw, image in islice(pairs, drawn)}
         return found
 
     def _preview_task(self, task: ForgettingTask) -> TaskPreview:
-        classes = {FORGET: task.classes, RETAIN: task.retained}
+        classes = {FORGET: task.classes, RETAIN: task.replayed}
         return TaskPreview(
             name=task.name,
             classes=list(task.classes),
             candidates={name: len(self.index.candidates(classes[name])) for name in classes},
-            images={name: len(self._sample(task, name)) for name in classes},
+            images={name: len(self._stream(task, name)) for name in classes},
         )
 
     def _measure_steps(

@@ -11,7 +11,13 @@ from mmengine.logging import MMLogger
 from terminaltables import AsciiTable
 
 from mmforget.evaluation.base import ForgettingMetric
-from mmforget.evaluation.forgetting_scores import class_sets, drop, harmonic_mean, relative
+from mmforget.evaluation.forgetting_scores import (
+    class_sets,
+    drop,
+    harmonic_mean,
+    relative,
+    scored_sets,
+)
 from mmforget.registry import METRICS
 from mmforget.structures import ForgettingScenario, ForgettingTask
 
@@ -27,6 +33,8 @@ class AccuracyResult:
     H: float | None
     H_ceiling: float | None
     Acc_r_relative: float | None
+    Acc_m: float | None = None
+    Acc_m_relative: float | None = None
 
 
 @METRICS.register_module()
@@ -134,7 +142,11 @@ class ForgettingAccuracy(BaseMetric, ForgettingMetric):
             for role, names in class_sets(task).items()
             for name in names
         ]
-        summary = [[key, _text(value)] for key, value in asdict(scores).items()]
+        summary = [
+            [key, _text(value)]
+            for key, value in asdict(scores).items()
+            if task.missing or '_m' not in key
+        ]
         MMLogger.get_current_instance().info(
             f'Forgetting after {task.name} '
             '(role f: to forget, o: forgotten earlier, r: retained)'
@@ -149,7 +161,7 @@ def _scores(
     now: Mapping[str, float | None],
     before: Mapping[str, float | None],
 ) -> AccuracyResult:
-    sets = class_sets(task)
+    sets = scored_sets(task)
     acc = {letter: _share(names, images, now) for letter, names in sets.items()}
     base = {letter: _share(names, images, before) for letter, names in sets.items()}
     fallen = drop(base['f'], acc['f'])
@@ -161,6 +173,8 @@ def _scores(
         H=harmonic_mean(acc['r'], fallen),
         H_ceiling=harmonic_mean(base['r'], base['f']),
         Acc_r_relative=relative(acc['r'], base['r']),
+        Acc_m=acc['m'],
+        Acc_m_relative=relative(acc['m'], base['m']),
     )
 
 

@@ -23,6 +23,7 @@ from mmforget.evaluation.forgetting_scores import (
     class_sets,
     mean_ap,
     protocol_result,
+    scored_sets,
     set_means,
 )
 from mmforget.evaluation.restricted_coco import (
@@ -62,7 +63,8 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
 
     Args:
         *args: Those of CocoMetric, all of them.
-        scenario: ``dict(tasks=[[name, ...], ...])``; other keys are ignored.
+        scenario: As the loop's: ``dict(tasks=[[name, ...], ...])``; how streams are drawn is not
+            looked at.
         task: Which task the detector has just forgotten, from 0; ``None`` for the last one.
         base: Path of a ``forgetting.json`` whose ``base`` block holds the loaded detector's AP.
             Without it, whatever needs a reference (Drop, H, its ceiling, relative AP_r) is left
@@ -108,7 +110,7 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
         self.fast_eval = _use_fast_eval(fast_eval)
         self.base: dict[str, Any] | None = None
         self.last: ForgettingScores | None = None
-        self._requests: Sequence[Sequence[str]] | None = None
+        self._scenario_config: Mapping[str, Any] | None = None
         self._request_index = task
         self._scenario: ForgettingScenario | None = None
         self._task: ForgettingTask | None = None
@@ -126,10 +128,10 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
                 f'The scenario of the metric has the keys {sorted(scenario)}; it needs '
                 '"tasks", a list of lists of class names.'
             )
-        self._requests = scenario['tasks']
-        if task is not None and not 0 <= task < len(self._requests):
+        self._scenario_config = scenario
+        if task is not None and not 0 <= task < len(scenario['tasks']):
             raise ValueError(
-                f'task={task} is not one of the {len(self._requests)} tasks of the scenario; '
+                f'task={task} is not one of the {len(scenario["tasks"])} tasks of the scenario; '
                 'tasks are counted from 0.'
             )
         self._check_arguments()
@@ -159,7 +161,7 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
             ValueError: The scenario does not fit the data set or the annotation file, ``base``
                 does not fit the scenario, or the metric's arguments leave nothing to score.
         """
-        self._requests = None
+        self._scenario_config = None
         self._scenario = scenario
         self._task = None
         self.last = None
@@ -255,7 +257,7 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
             raise ValueError(
                 f'proposal_nums={self.proposal_nums}: the COCO summary needs three numbers.'
             )
-        if self.format_only and self._requests is None:
+        if self.format_only and self._scenario_config is None:
             raise ValueError(
                 'format_only=True writes detections and measures nothing; a loop cannot score '
                 'its tasks with it.'
@@ -266,8 +268,8 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
         classes = tuple((self._dataset_meta or {}).get('classes') or ())
         if not classes:
             return
-        if self._requests is not None:
-            self._scenario = ForgettingScenario.from_requests(self._requests, classes)
+        if self._scenario_config is not None:
+            self._scenario = ForgettingScenario.from_config(self._scenario_config, classes)
             index = -1 if self._request_index is None else self._request_index
             self._task = self._scenario.tasks[index]
         scenario = self._scenario
@@ -380,14 +382,12 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
     ) -> dict[str, float | None]:
         """The means of a task's sets, each set on the images that show it."""
         ids = self._category_ids()
-        class_ap: dict[str, float | None] = {}
-        class_ap50: dict[str, float | None] = {}
-        # The sets are disjoint, so that each class is evaluated on one set of images.
-        for names in class_sets(task).values():
+        means: dict[str, float | None] = {}
+        for letter, names in scored_sets(task).items():
             found = restricted_ap(coco_eval, [ids[name] for name in names])
-            class_ap |= {name: found.ap[ids[name]] for name in names}
-            class_ap50 |= {name: found.ap50[ids[name]] for name in names}
-        return set_means(task, class_ap, class_ap50)
+            for ap, values in (('AP', found.ap), ('AP50', found.ap50)):
+                means[f'{ap}_{letter}'] = mean_ap({n: values[ids[n]] for n in names}, names)
+        return means
 
     def _measure_base(self, coco_eval: COCOeval) -> dict[str, Any]:
         assert self._scenario is not None
@@ -452,7 +452,8 @@ class ForgettingCocoMetric(CocoMetric, ForgettingMetric):
         ]
         full = asdict(scores.full)
         restricted = asdict(scores.restricted) if scores.restricted else dict.fromkeys(full)
-        summary = [[key, _text(full[key]), _text(restricted[key])] for key in full]
+        shown = [key for key in full if task.missing or '_m' not in key]
+        summary = [[key, _text(full[key]), _text(restricted[key])] for key in shown]
         MMLogger.get_current_instance().info(
             f'Forgetting{of} after {task.name} '
             '(role f: to forget, o: forgotten earlier, r: retained)'

@@ -69,15 +69,20 @@ def relative(after: float | None, before: float | None) -> float | None:
 
 
 def class_sets(task: ForgettingTask) -> dict[str, tuple[str, ...]]:
-    """The sets by their letter: ``f`` the forget set, ``r`` the retain set, ``o`` the old one."""
+    """The disjoint sets by letter: ``f`` the forget set, ``r`` the retain set, ``o`` the old one."""
     return {'f': task.classes, 'r': task.retained, 'o': task.forgotten}
+
+
+def scored_sets(task: ForgettingTask) -> dict[str, tuple[str, ...]]:
+    """These, and ``m``: the part of the retain set that has no training data."""
+    return {**class_sets(task), 'm': task.missing}
 
 
 def set_means(
     task: ForgettingTask, class_ap: ClassAP, class_ap50: ClassAP
 ) -> dict[str, float | None]:
-    """AP_f, AP_r, AP_o, AP50_f, AP50_r and AP50_o out of one per-class AP."""
-    sets = class_sets(task)
+    """AP_f, AP_r, AP_o, AP_m and their AP50 out of one per-class AP."""
+    sets = scored_sets(task)
     means = {f'AP_{letter}': mean_ap(class_ap, names) for letter, names in sets.items()}
     means |= {f'AP50_{letter}': mean_ap(class_ap50, names) for letter, names in sets.items()}
     return means
@@ -89,7 +94,7 @@ def protocol_result(
     """The scores of one task under one protocol (spec A.2).
 
     Args:
-        now: The six means of :func:`set_means`, measured after the task.
+        now: The means of :func:`set_means`, measured after the task.
         base: The loaded detector's means on the same sets and under the same protocol, or
             ``None``: then everything that needs a reference is ``None``.
     """
@@ -108,5 +113,7 @@ def protocol_result(
             # AP_f = 0 and AP_r unchanged: Drop is then the whole of the base AP_f.
             f'{head}H_ceiling': harmonic_mean(base_r, base_f),
             f'{ap}_r_relative': relative(ap_r, base_r),
+            f'{ap}_m': now.get(f'{ap}_m'),
+            f'{ap}_m_relative': relative(now.get(f'{ap}_m'), base.get(f'{ap}_m')),
         }
     return ProtocolResult(**fields)

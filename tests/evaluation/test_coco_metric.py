@@ -175,7 +175,8 @@ def test_base_survives_json(data, scenario, base):
 # A run of two tasks.
 
 
-def test_two_tasks(data, reference, scenario, metric):
+def test_two_tasks(data, reference, metric):
+    scenario = ForgettingScenario.from_requests(REQUESTS, data.classes, missing=['dog'])
     metric.begin(scenario)
     metric.set_task(None)
     evaluate(metric, data)
@@ -188,7 +189,7 @@ def test_two_tasks(data, reference, scenario, metric):
         assert metric.last is None
         logged = evaluate(metric, data, detections)
         plain = as_coco(data, detections)
-        sets = {'f': task.classes, 'r': task.retained, 'o': task.forgotten}
+        sets = {'f': task.classes, 'r': task.retained, 'o': task.forgotten, 'm': ('dog',)}
         for protocol, found in (('', metric.last.full), ('restricted/', metric.last.restricted)):
             pairs_before, pairs_after = (
                 set_pairs(data, reference, source, sets, restricted=bool(protocol))
@@ -209,6 +210,8 @@ def test_two_tasks(data, reference, scenario, metric):
                     f'{head}H': 2 * after['r'] * drop / (after['r'] + drop),
                     f'{head}H_ceiling': 2 * before['r'] * before['f'] / (before['r'] + before['f']),
                     f'{ap}_r_relative': after['r'] / before['r'],
+                    f'{ap}_m': after['m'],
+                    f'{ap}_m_relative': after['m'] / before['m'],
                 }
                 for name, value in expected.items():
                     assert near(getattr(found, name), value), (task.name, protocol, name)
