@@ -186,6 +186,8 @@ class StreamSampling:
         recurring: The images come in one random order for all tasks, of which each task takes the
             first that are candidates, so that most of one task's images come again in the next:
             a replay buffer. Otherwise each task draws on its own (the paper's way).
+        authors_seed: Draws the very images of the authors' detection code, whose generator begins
+            with this number (123) for every task; jointly, from one COCO file.
     """
 
     images: int | None = None
@@ -196,6 +198,7 @@ class StreamSampling:
     batch_size: int | None = None
     augmentations: int | None = None
     recurring: bool = False
+    authors_seed: int | None = None
 
     def __post_init__(self) -> None:
         sizes = {k: getattr(self, k) for k in ('images', 'ratio', 'shots')}
@@ -218,6 +221,11 @@ class StreamSampling:
             raise ValueError(
                 f'A stream got augmentations={self.augmentations!r}; expected a positive whole '
                 'number of variants of each image, or None to draw anew each time.'
+            )
+        if self.authors_seed is not None and (self.balanced or self.recurring):
+            raise ValueError(
+                f'A stream got authors_seed={self.authors_seed!r} together with balanced or '
+                'recurring; the authors draw jointly, and anew for each task. Leave one out.'
             )
 
 

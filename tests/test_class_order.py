@@ -2,6 +2,7 @@
 
 import pytest
 from mmdet.datasets import CocoDataset
+
 from mmforget.structures import ForgettingScenario
 
 COCO = CocoDataset.METAINFO['classes']

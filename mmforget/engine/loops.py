@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmforget.adapters import concatenate, load_adapters, save_adapters
 from mmforget.datasets.annotation_checks import check_categories, checked_boxes, checked_filter
+from mmforget.datasets.authors_sampling import AnnotationOrder, annotation_order, authors_images
 from mmforget.datasets.image_checks import check_stream_images, check_validation_images
 from mmforget.datasets.stream_loader import StreamBatchSampler, build_stream_loader
 from mmforget.datasets.stream_sampling import check_forget_classes, class_index, sample_images
@@ -208,6 +209,11 @@ class ContinualForgettingLoop(BaseLoop):
             self.runner.logger.warning(
                 f'{work_dir} holds a {found}: it is overwritten. --resume would go on with it.'
             )
+
+    @cached_property
+    def annotation_order(self) -> AnnotationOrder:
+        """For streams with ``authors_seed``; reading COCO's file takes a while."""
+        return annotation_order(self.dataloader.dataset)
 
     @cached_property
     def config_text(self) -> str:
@@ -560,9 +566,16 @@ class ContinualForgettingLoop(BaseLoop):
     def _stream(self, task: ForgettingTask, stream: str) -> StreamDataset:
         classes = task.classes if stream == FORGET else task.replayed
         sampling = self.samplings[stream]
+        if sampling.authors_seed is None:
+            images = sample_images(
+                self.index, classes, sampling, self.runner.seed, task.index, stream
+            )
+        else:
+            labels = [self.scenario.classes.index(name) for name in classes]
+            images = authors_images(self.annotation_order, labels, sampling, stream)
         return StreamDataset(
             self.dataloader.dataset,
-            sample_images(self.index, classes, sampling, self.runner.seed, task.index, stream),
+            images,
             classes,
             sampling.unlabelled,
             self.image_cache if sampling.augmentations else None,

@@ -69,7 +69,7 @@ def relative(after: float | None, before: float | None) -> float | None:
 
 
 def class_sets(task: ForgettingTask) -> dict[str, tuple[str, ...]]:
-    """The disjoint sets by letter: ``f`` the forget set, ``r`` the retain set, ``o`` the old one."""
+    """Disjoint sets by letter: ``f`` the forget set, ``r`` the retain set, ``o`` the old one."""
     return {'f': task.classes, 'r': task.retained, 'o': task.forgotten}
 
 
