@@ -262,12 +262,14 @@ class ProtocolResult:
 class ResultsRow:
     """One row of ``forgetting.json``: what one task did (design, section 3).
 
-    ``segm`` holds ``full``, ``restricted`` and ``per_class`` of masks, where they are scored.
+    ``images`` are those that each stream draws from, ``segm`` holds ``full``, ``restricted`` and
+    ``per_class`` of masks, where they are scored.
     """
 
     task: int
     classes: list[str]
     steps: int
+    images: dict[str, int]
     seconds: float
     peak_memory_mb: float
     trainable: int

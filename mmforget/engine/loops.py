@@ -58,6 +58,7 @@ from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
 from mmforget.taps import SMALL_IMAGE, TrunkCache, at_once, build_tap
 from mmforget.trainable import CombinedParts, TrainablePart, drop_from_optimizer
+from mmforget.version import __version__
 
 _STREAMS = (FORGET, RETAIN)
 # Batches that are loaded ahead, so that the trunk may see images of several at once.
@@ -376,7 +377,15 @@ class ContinualForgettingLoop(BaseLoop):
             metric.set_task(None)
             self._validate()
             self.base = metric.base
-        write_results(self.runner.work_dir, self.base, self.rows)
+        self._write_results()
+
+    def _write_results(self) -> None:
+        run = {
+            **self._identity(),
+            'batch_sizes': {name: self._batch_size(name) for name in _STREAMS},
+            'mmforget': __version__,
+        }
+        write_results(self.runner.work_dir, self.base, self.rows, run)
 
     def _validate(self) -> None:
         """One inference pass over the validation set."""
@@ -427,6 +436,7 @@ class ContinualForgettingLoop(BaseLoop):
             task=task.index + 1,
             classes=list(task.classes),
             steps=self.task_step,
+            images={name: len(self._stream(task, name)) for name in _STREAMS},
             seconds=round(time.perf_counter() - start, 3),
             peak_memory_mb=round(_peak_memory_mb(), 1),
             trainable=self._trainable_count,
@@ -442,7 +452,7 @@ class ContinualForgettingLoop(BaseLoop):
         self.task_index, self.task_step = task.index + 1, 0
         self._iter = self.task_index * self.max_steps
         self._seconds_before_resume = 0.0
-        write_results(runner.work_dir, self.base, self.rows)
+        self._write_results()
         self._save_resume()
         runner.call_hook('after_forgetting_evaluation', task=task, row=row)
 
@@ -587,7 +597,7 @@ class ContinualForgettingLoop(BaseLoop):
         sampling = self.samplings[name]
         return StreamBatchSampler(
             len(stream),
-            sampling.batch_size or self.dataloader_config['batch_size'],
+            self._batch_size(name),
             self.runner.seed,
             task.index,
             name,
@@ -596,6 +606,9 @@ class ContinualForgettingLoop(BaseLoop):
             augmentations=sampling.augmentations,
             images=stream.image_indices,
         )
+
+    def _batch_size(self, stream: str) -> int:
+        return self.samplings[stream].batch_size or self.dataloader_config['batch_size']
 
     def _batches(self, task: ForgettingTask) -> Iterator[dict[str, dict[str, Any]]]:
         """Both streams side by side, from the step that is due to the task's last."""

@@ -141,7 +141,7 @@ class PreviewLoop(ContinualForgettingLoop):
         for name in (FORGET, RETAIN):
             sampling = self.samplings[name]
             variants = sampling.augmentations or 1
-            drawn = self.max_steps * (sampling.batch_size or self.dataloader_config['batch_size'])
+            drawn = self.max_steps * self._batch_size(name)
             # A stream draws its variants for itself; a single one is taken for the image as it is.
             stream = name if variants > 1 else ''
             for task in self.scenario.tasks:

@@ -33,7 +33,10 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
 
 
 def write_results(
-    folder: str | os.PathLike, base: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]
+    folder: str | os.PathLike,
+    base: Mapping[str, Any] | None,
+    rows: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes the results of all tasks so far.
 
@@ -41,9 +44,10 @@ def write_results(
         folder: The work dir.
         base: The loaded detector's metrics.
         rows: One per task, in order.
+        run: What was run: method, trainable part, seed, steps, images of a step.
     """
     path = Path(folder) / FILE_NAME
-    document = {'schema': SCHEMA, 'base': base or {}, 'tasks': list(rows)}
+    document = {'schema': SCHEMA, 'run': dict(run or {}), 'base': base or {}, 'tasks': list(rows)}
     write_atomically(path, json.dumps(document, indent=2) + '\n')
     return path
 

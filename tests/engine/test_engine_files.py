@@ -44,10 +44,11 @@ def test_an_interrupted_text_leaves_the_old_one(tmp_path, monkeypatch):
 
 def test_results_file(tmp_path):
     path = write_results(tmp_path, None, [])
-    assert json.loads(path.read_text()) == {'schema': 1, 'base': {}, 'tasks': []}
-    write_results(tmp_path, {'full': {'AP': 0.5}}, [{'task': 1, 'H': None}])
+    assert json.loads(path.read_text()) == {'schema': 1, 'run': {}, 'base': {}, 'tasks': []}
+    write_results(tmp_path, {'full': {'AP': 0.5}}, [{'task': 1, 'H': None}], {'seed': 42})
     assert read_results(path) == {
         'schema': 1,
+        'run': {'seed': 42},
         'base': {'full': {'AP': 0.5}},
         'tasks': [{'task': 1, 'H': None}],
     }

@@ -17,11 +17,12 @@ from mmforget.engine.results import read_results
 
 ROW = {
     *('task', 'classes', 'steps', 'seconds', 'peak_memory_mb', 'trainable', 'trainable_share'),
-    *('groups', 'full', 'restricted', 'per_class'),
+    *('images', 'groups', 'full', 'restricted', 'per_class'),
 }
 SCORES = {
     *('AP_f', 'AP_r', 'AP_o', 'drop', 'H', 'H_ceiling', 'AP_r_relative'),
     *('AP50_f', 'AP50_r', 'AP50_o', 'AP50_drop', 'AP50_H', 'AP50_H_ceiling', 'AP50_r_relative'),
+    *('AP_m', 'AP_m_relative', 'AP50_m', 'AP50_m_relative'),
 }
 
 
@@ -55,8 +56,11 @@ def test_files(reference_run):
 
 def test_results_file_has_the_schema(reference_run):
     document = json.loads((reference_run.work_dir / 'forgetting.json').read_text())
-    assert set(document) == {'schema', 'base', 'tasks'} and document['schema'] == 1
+    assert set(document) == {'schema', 'run', 'base', 'tasks'} and document['schema'] == 1
     assert set(document['base']) == {'per_class', 'per_class_AP50', 'full', 'restricted'}
+    run = document['run']
+    assert run['method']['type'] == 'mmforget.GSLoRA' and run['trainable']['rank'] == 2
+    assert run['max_steps'] == 4 and set(run['batch_sizes']) == {'forget', 'retain'}
     first, second = document['tasks']
     for row in (first, second):
         assert set(row) == ROW
