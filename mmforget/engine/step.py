@@ -98,20 +98,24 @@ class ForgettingStep(nn.Module):
         """
         if self.training:
             self._still_trunk()
-        data = {name: self._preprocessed(batch[name]) for name in _STREAMS}
-        shapes = {name: tuple(data[name]['inputs'].shape[-2:]) for name in _STREAMS}
-        if shapes[FORGET] == shapes[RETAIN] or not self.tap.sees_padding():
+        data = {name: self._preprocessed(batch[name]) for name in self._streams()}
+        shapes = [tuple(data[name]['inputs'].shape[-2:]) for name in data]
+        if len(set(shapes)) == 1 or not self.tap.sees_padding():
             outputs = self._forward(data)
         else:
-            _tell_once(shapes[FORGET], shapes[RETAIN])
+            _tell_once(*shapes)
             outputs = {}
-            for name in _STREAMS:
+            for name in data:
                 outputs |= self._forward({name: data[name]})
-        losses = self.method.losses(outputs[FORGET], outputs[RETAIN])
+        losses = self.method.losses(outputs.get(FORGET), outputs.get(RETAIN))
         penalty = self.trainable.penalty(step)
         if penalty is not None:
             losses['loss_sparsity'] = penalty
         return losses
+
+    def _streams(self) -> list[str]:
+        """Those that the method looks at in the coming step."""
+        return [name for name in _STREAMS if name in self.method.streams]
 
     @torch.no_grad()
     def look_ahead(self, batches: Iterable[Mapping[str, dict[str, Sequence[Any]]]]) -> None:
@@ -127,10 +131,11 @@ class ForgettingStep(nn.Module):
         if not self._looks_ahead or not self._knows_pixels() or not self.tap.looks_ahead():
             return
         size = self.tap.cache.images_at_once
+        names = self._streams()
         new: dict[bytes, tuple[Tensor, Any]] = {}
         wanted = None
         for batch in batches:
-            for image, sample in (pair for name in _STREAMS for pair in _items(batch[name])):
+            for image, sample in (pair for name in names for pair in _items(batch[name])):
                 digest = image_digest(image)
                 if image.shape[-2:].numel() <= SMALL_IMAGE and not self._remembers(digest):
                     new[digest] = image, sample

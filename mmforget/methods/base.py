@@ -64,12 +64,14 @@ class ForgettingMethod:
 
     Attributes:
         needs: Fields of ``StreamOutput`` that the tap must be able to give.
+        streams: The streams that the coming step looks at; the others are not run.
         teacher_streams: The streams for which the teacher is asked.
         teacher: Who that is: the ``'loaded'`` detector, or that of the ``'previous'`` task.
         measured_batches: Batches of each stream wanted by ``measure``; 0 calls it with none.
     """
 
     needs: frozenset[str] = frozenset({'losses'})
+    streams: frozenset[str] = frozenset({FORGET, RETAIN})
     teacher_streams: frozenset[str] = frozenset()
     teacher: str = 'loaded'
     measured_batches: int = 0
@@ -103,7 +105,12 @@ class ForgettingMethod:
         return data_samples
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
-        """Named scalars. Those with ``loss`` in their name are added up, all are logged."""
+        """Named scalars. Those with ``loss`` in their name are added up, all are logged.
+
+        Args:
+            forget: What the forget stream yields; ``None`` where ``streams`` leaves it out.
+            retain: The same of the retain stream.
+        """
         raise NotImplementedError
 
     def after_step(self) -> None:

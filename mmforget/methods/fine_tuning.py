@@ -16,5 +16,7 @@ class FineTuning(ForgettingMethod):
     From re-initialised weights (``ReinitialisedHook``) this is Retrain.
     """
 
+    streams = frozenset({RETAIN})
+
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
         return detection_terms(retain.losses, RETAIN)

@@ -23,9 +23,10 @@ class GradientAscent(ForgettingMethod):
         check_weights('GradientAscent', forget_weight=forget_weight, retain_weight=retain_weight)
         self.forget_weight = forget_weight
         self.retain_weight = retain_weight
+        self.streams = frozenset({FORGET, RETAIN} if retain_weight else {FORGET})
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
-        return {
-            **detection_terms(forget.losses, FORGET, -self.forget_weight),
-            **detection_terms(retain.losses, RETAIN, self.retain_weight),
-        }
+        terms = detection_terms(forget.losses, FORGET, -self.forget_weight)
+        if retain is not None:
+            terms |= detection_terms(retain.losses, RETAIN, self.retain_weight)
+        return terms

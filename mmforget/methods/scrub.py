@@ -63,6 +63,7 @@ class SCRUB(ForgettingMethod):
         passes = 3 * self.rounds
         place = step * self.cycles * passes // max_steps % passes
         self.forgets = place < 2 * self.rounds and place % 2 == 0
+        self.streams = frozenset({FORGET if self.forgets else RETAIN})
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
         if self.forgets:

@@ -13,7 +13,10 @@ from mmforget.digests import image_digest
 from mmforget.engine import step as step_module
 from mmforget.engine.step import ForgettingStep
 from mmforget.methods import FORGET, RETAIN
+from mmforget.methods.fine_tuning import FineTuning
+from mmforget.methods.gradient_ascent import GradientAscent
 from mmforget.methods.gs_lora import GSLoRA
+from mmforget.methods.scrub import SCRUB
 from mmforget.structures import ForgettingTask
 from mmforget.taps import Stream, StreamOptions, TrunkCache, build_tap, matching
 from mmforget.testing import tiny_detector
@@ -283,3 +286,37 @@ def test_a_run_on_images_of_many_shapes(make_runner, tmp_path):
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert log.count('one after the other instead of together') == 1
     assert (tmp_path / 'task_2.pth').is_file()
+
+
+def test_a_stream_that_the_method_does_not_look_at_is_not_run(make_step, tiny_batch, monkeypatch):
+    step = make_step()
+    wanted = alone(step, RETAIN, tiny_batch(3))
+    step.method = FineTuning()
+    calls = []
+    forward = step.tap.forward
+    monkeypatch.setattr(
+        step.tap,
+        'forward',
+        lambda images, *args: calls.append(len(images)) or forward(images, *args),
+    )
+    losses = step({FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}, 0)
+    assert calls == [3]
+    assert set(losses) == {f'loss_retain_{name.removeprefix("loss_")}' for name in wanted.losses}
+    for name, value in wanted.losses.items():
+        found = losses[f'loss_retain_{name.removeprefix("loss_")}']
+        assert found.item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_scrub_and_gradient_ascent_run_one_stream_at_a_time(make_step, tiny_batch):
+    step = make_step()
+    step.method = GradientAscent()
+    assert step.method.streams == {FORGET}
+    assert GradientAscent(retain_weight=1.0).streams == {FORGET, RETAIN}
+    scrub = SCRUB(cycles=1, rounds=1)
+    seen = []
+    for number in range(3):
+        scrub.before_step(number, 3)
+        seen += scrub.streams
+    assert seen == [FORGET, RETAIN, RETAIN]
+    losses = step({FORGET: tiny_batch(2), RETAIN: tiny_batch(3)}, 0)
+    assert losses and all(name.startswith('loss_forget') for name in losses)
