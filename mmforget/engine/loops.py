@@ -87,6 +87,8 @@ class ContinualForgettingLoop(BaseLoop):
             how each stream is sampled, see ``StreamSampling``. By default both take 10 % of their
             candidate images.
         max_steps: Optimiser steps per task.
+        retain_epochs: Instead of it: how often a task goes through its retain stream, a last part
+            of a batch left out. So the authors count, whose tasks get shorter and shorter.
         method: Config of a method, ``dict(type='mmforget.GSLoRA', ...)``.
         checkpoint_interval: Steps between resume checkpoints inside a task; by default that of a
             CheckpointHook which counts iterations, or else only task boundaries are saved.
@@ -117,8 +119,9 @@ class ContinualForgettingLoop(BaseLoop):
         runner: Runner,
         dataloader: dict[str, Any],
         scenario: Mapping[str, Any],
-        max_steps: int,
         method: Mapping[str, Any],
+        max_steps: int | None = None,
+        retain_epochs: int | None = None,
         checkpoint_interval: int | None = None,
         base: str | None = None,
         trunk_cache_mb: int = 0,
@@ -129,7 +132,14 @@ class ContinualForgettingLoop(BaseLoop):
         num_cp: int = 0,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
-        _check_positive('max_steps', max_steps)
+        if (max_steps is None) == (retain_epochs is None):
+            raise ValueError(
+                f'train_cfg has max_steps={max_steps!r} and retain_epochs={retain_epochs!r}; give '
+                'one of them, for example max_steps=2000.'
+            )
+        for name, budget in (('max_steps', max_steps), ('retain_epochs', retain_epochs)):
+            if budget is not None:
+                _check_positive(name, budget)
         if checkpoint_interval is not None:
             _check_positive('checkpoint_interval', checkpoint_interval)
         if get_world_size() > 1:
@@ -162,7 +172,11 @@ class ContinualForgettingLoop(BaseLoop):
         )
         self.trainable_hooks = _find_trainable_hooks(runner)
         self.index = class_index(self.dataloader.dataset)
-        self.max_steps = int(max_steps)
+        self.task_steps = (
+            self._steps_of_epochs(retain_epochs)
+            if max_steps is None
+            else [max_steps] * len(self.scenario.tasks)
+        )
         self.checkpoint_interval = _take_over_checkpoints(runner, checkpoint_interval)
         self.num_cp = num_cp
         self.compile = compile
@@ -186,6 +200,18 @@ class ContinualForgettingLoop(BaseLoop):
         runner.register_hook(LoopStateHook())
         runner.register_hook(ProgressHook())
 
+    def _steps_of_epochs(self, epochs: int) -> list[int]:
+        """Steps of each task that make ``epochs`` passes over its retain stream."""
+        batch_size = self._batch_size(RETAIN)
+        images = [len(self._stream(task, RETAIN)) for task in self.scenario.tasks]
+        if min(images) < batch_size:
+            raise ValueError(
+                f'retain_epochs={epochs}: the retain streams have {images} images, fewer than a '
+                f'batch of {batch_size} in one task. Give max_steps instead, or a smaller '
+                'batch_size.'
+            )
+        return [epochs * (number // batch_size) for number in images]
+
     def build_trainable(self) -> TrainablePart:
         """What may move in one task: that of the one hook, or of all of them together."""
         parts = [hook.build() for hook in self.trainable_hooks]
@@ -197,7 +223,7 @@ class ContinualForgettingLoop(BaseLoop):
         part = self.build_trainable()
         check_method(method, build_tap(model), self.scenario)
         part.check(model, self.scenario)
-        check_budget(part, self.max_steps)
+        check_budget(part, min(self.task_steps))
         check_optimizer(part, self.optimizer_config)
         check_num_cp(model, self.num_cp)
         check_forget_classes(self.index, self.scenario)
@@ -224,7 +250,12 @@ class ContinualForgettingLoop(BaseLoop):
     @property
     def max_iters(self) -> int:
         """Steps of all tasks together."""
-        return self.max_steps * len(self.scenario.tasks)
+        return sum(self.task_steps)
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of the current task, when all are done of the last."""
+        return self.task_steps[min(self.task_index, len(self.task_steps) - 1)]
 
     @property
     def max_epochs(self) -> int:
@@ -340,7 +371,7 @@ class ContinualForgettingLoop(BaseLoop):
         """What makes a run the one it is, as plain types; the detector it began with aside."""
         identity = {
             'tasks': [list(task.classes) for task in self.scenario.tasks],
-            'max_steps': self.max_steps,
+            'max_steps': _one_or_all(self.task_steps),
             'samplings': {name: asdict(self.samplings[name]) for name in _STREAMS},
             'method': self.method_config,
             'trainable': _identity_of(self.trainable_hooks),
@@ -450,7 +481,7 @@ class ContinualForgettingLoop(BaseLoop):
         self._evaluate_task(task, metric, row)
         self.rows.append(row.to_dict())
         self.task_index, self.task_step = task.index + 1, 0
-        self._iter = self.task_index * self.max_steps
+        self._iter = sum(self.task_steps[: self.task_index])
         self._seconds_before_resume = 0.0
         self._write_results()
         self._save_resume()
@@ -602,7 +633,7 @@ class ContinualForgettingLoop(BaseLoop):
             task.index,
             name,
             start_step=self.task_step,
-            num_steps=self.max_steps,
+            num_steps=self.task_steps[task.index],
             augmentations=sampling.augmentations,
             images=stream.image_indices,
         )
@@ -800,6 +831,10 @@ def _log_by_iteration(runner: Runner) -> None:
 def _loader_options(config: Mapping[str, Any]) -> dict[str, Any]:
     own = ('dataset', 'batch_size', 'sampler', 'batch_sampler')
     return {key: value for key, value in config.items() if key not in own}
+
+
+def _one_or_all(numbers: list[int]) -> int | list[int]:
+    return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
 def _check_positive(name: str, value: Any) -> None:

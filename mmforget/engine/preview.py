@@ -141,10 +141,10 @@ class PreviewLoop(ContinualForgettingLoop):
         for name in (FORGET, RETAIN):
             sampling = self.samplings[name]
             variants = sampling.augmentations or 1
-            drawn = self.max_steps * self._batch_size(name)
             # A stream draws its variants for itself; a single one is taken for the image as it is.
             stream = name if variants > 1 else ''
             for task in self.scenario.tasks:
+                drawn = self.task_steps[task.index] * self._batch_size(name)
                 pairs = product(range(variants), self._stream(task, name).image_indices.tolist())
                 found |= {(stream, image, draw) for draw, image in islice(pairs, drawn)}
         return found

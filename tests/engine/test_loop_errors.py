@@ -23,6 +23,16 @@ CLASSES = [
         ({'train_cfg.scenario.order': 'random'}, ValueError, r"keys \['forget', 'order'"),
         ({'train_cfg.scenario.retain': {'ratio': 2}}, ValueError, 'exactly one|share'),
         ({'train_cfg.max_steps': 0}, ValueError, 'max_steps is 0'),
+        ({'train_cfg.retain_epochs': 2}, ValueError, 'max_steps=4 and retain_epochs=2; give one'),
+        (
+            {
+                'train_cfg.max_steps': None,
+                'train_cfg.retain_epochs': 2,
+                'train_cfg.scenario.retain': {'images': 1},
+            },
+            ValueError,
+            r'have \[1, 1\] images, fewer than a batch of 2',
+        ),
         ({'train_cfg.checkpoint_interval': -1}, ValueError, 'checkpoint_interval is -1'),
         ({'train_cfg.method': {'type': 'mmforget.Nope'}}, ValueError, "'Nope'.*'GSLoRA'"),
         ({'train_cfg.method.bound': -1}, ValueError, 'bound=-1'),

@@ -191,3 +191,25 @@ def test_no_weights(make_runner, tmp_path, resume):
     with pytest.raises(RuntimeError, match='No weights were loaded'):
         runner.train()
     assert not (tmp_path / 'resume.pth').exists()
+
+
+EPOCHS = {
+    'train_cfg.max_steps': None,
+    'train_cfg.retain_epochs': 2,
+    # One image of each retained class: eight in the first task, seven in the second.
+    'train_cfg.scenario.retain': {'images': None, 'shots': 1},
+    'train_cfg.checkpoint_interval': 2,
+    **NO_VALIDATION,
+}
+
+
+def test_tasks_as_long_as_their_retain_streams(make_runner, tmp_path):
+    """Two epochs of batches of two: 8 steps, then 6; the schedule of each ends with it."""
+    rates = run_with_kills(make_runner, tmp_path / 'whole', [], **EPOCHS)
+    rows = read_results(tmp_path / 'whole' / 'forgetting.json')['tasks']
+    assert [row['steps'] for row in rows] == [8, 6]
+    assert [row['images']['retain'] for row in rows] == [8, 7]
+    assert sorted(rates.of_step) == list(range(14))
+    assert rates.of_step[0] == rates.of_step[8] > 4 * rates.of_step[13] > 0
+    run_with_kills(make_runner, tmp_path / 'killed', [5, 11], **EPOCHS)
+    assert_same_end(tmp_path / 'killed', tmp_path / 'whole')

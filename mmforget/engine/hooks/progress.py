@@ -52,6 +52,6 @@ class ProgressHook(Hook):
         self._since = now
         loop = runner.train_loop
         tasks = len(loop.scenario.tasks) - loop.task_index
-        steps = tasks * loop.max_steps - loop.task_step
+        steps = sum(loop.task_steps[loop.task_index :]) - loop.task_step
         eta = steps * self._seconds / self._steps + tasks * self._pause
         runner.message_hub.update_info('eta', eta)
