@@ -48,7 +48,7 @@ def save_resume_checkpoint(runner: Runner, state: dict[str, Any], with_optimizer
     """
     checkpoint = detector_checkpoint(runner)
     checkpoint['meta']['mmforget'] = {
-        key: value if key in ('trainable', 'method') else _plain(value)
+        key: value if key in ('trainable', 'method', 'teacher') else _plain(value)
         for key, value in state.items()
     }
     if with_optimizer:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.device import get_device
 
-from mmforget.methods import FORGET, RETAIN, ForgettingMethod
+from mmforget.methods import FORGET, RETAIN, TEACHERS, ForgettingMethod
 from mmforget.structures import ForgettingScenario
 from mmforget.taps import Tap
 from mmforget.trainable import TrainablePart
@@ -20,6 +20,11 @@ def check_method(method: ForgettingMethod, tap: Tap, scenario: ForgettingScenari
         ValueError: The method's arguments do not fit the tasks.
     """
     method.check(scenario)
+    if method.teacher not in TEACHERS:
+        raise ValueError(
+            f'{type(method).__name__} got teacher={method.teacher!r}; expected one of '
+            f'{", ".join(map(repr, TEACHERS))}.'
+        )
     missing = method.needs - tap.fields
     if missing:
         raise RuntimeError(

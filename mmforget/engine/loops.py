@@ -5,9 +5,9 @@ import json
 import resource
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from mmforget.engine.checkpoints import (
 from mmforget.engine.checks import check_budget, check_method, check_optimizer
 from mmforget.engine.compilation import compiled
 from mmforget.engine.finite import check_finite, check_weights, matching_explained, on_host
+from mmforget.engine.fresh_detector import fresh_detector
 from mmforget.engine.hooks import LoopStateHook, ProgressHook, TrainableHook
 from mmforget.engine.host_memory import keep_freed_memory
 from mmforget.engine.log_processor import ForgettingLogProcessor
@@ -57,7 +58,13 @@ from mmforget.models.checkpoint_fit import check_fit
 from mmforget.registry import LOOPS, METHODS
 from mmforget.structures import ForgettingScenario, ForgettingTask, ResultsRow, StreamSampling
 from mmforget.taps import SMALL_IMAGE, TrunkCache, at_once, build_tap
-from mmforget.trainable import CombinedParts, TrainablePart, drop_from_optimizer
+from mmforget.trainable import (
+    CombinedParts,
+    TrainablePart,
+    drawn_weights,
+    drop_from_optimizer,
+    fetch_nothing,
+)
 from mmforget.version import __version__
 
 _STREAMS = (FORGET, RETAIN)
@@ -501,7 +508,7 @@ class ContinualForgettingLoop(BaseLoop):
         model = self.runner.model
         names = trainable.moving(model)
         if self.teacher is not None:
-            self.teacher.keep(names, anew=self.method.teacher == 'previous')
+            self._update_teacher(self.teacher, task, names)
         parameters = dict(model.named_parameters())
         weights = {name: parameters[name] for name in names}
         flags = {name: parameter.requires_grad for name, parameter in parameters.items()}
@@ -521,6 +528,14 @@ class ContinualForgettingLoop(BaseLoop):
         )
         for name, flag in flags.items():
             parameters[name].requires_grad_(flag)
+
+    def _update_teacher(self, teacher: Teacher, task: ForgettingTask, names: Sequence[str]) -> None:
+        kind = self.method.teacher
+        if kind != 'untrained':
+            teacher.keep(names, anew=kind == 'previous')
+        elif task.index == 0:
+            build = partial(fresh_detector, self.runner)
+            teacher.replace(drawn_weights(build, self.runner.seed, kept=['']))
 
     def _rank_groups(self, task: ForgettingTask, step: ForgettingStep) -> None:
         """Lets the trainable part see gradients of both streams before the first step."""
@@ -798,10 +813,7 @@ def _forget_pretrained_backbone(runner: Runner) -> None:
     """A checkpoint follows, so nothing is fetched for ``init_cfg=dict(type='Pretrained')``."""
     if runner._load_from is None and not runner._resume:
         return
-    for module in runner.model.modules():
-        init_cfg = getattr(module, 'init_cfg', None)
-        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
-            module.init_cfg = None
+    fetch_nothing(runner.model)
 
 
 def _take_over_checkpoints(runner: Runner, interval: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""The detector that methods distil from: the loaded one, or that of the previous task."""
+"""The detector that methods distil from: the loaded one, an earlier or an untrained one."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +44,13 @@ class Teacher:
         for name in names:
             if anew or name not in self._own:
                 self._set(name, of_student[name].detach().clone())
+        self._tap = None
+
+    @torch.no_grad()
+    def replace(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes all parameters from elsewhere; nothing is shared with the student any more."""
+        for name, parameter in self._student.named_parameters():
+            self._set(name, weights[name].to(parameter.device, copy=True))
         self._tap = None
 
     def _set(self, name: str, value: Tensor) -> None:

@@ -3,9 +3,16 @@
 import importlib
 import pkgutil
 
-from mmforget.methods.base import FORGET, RETAIN, ForgettingMethod, Measurement, TaskContext
+from mmforget.methods.base import (
+    FORGET,
+    RETAIN,
+    TEACHERS,
+    ForgettingMethod,
+    Measurement,
+    TaskContext,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f'{__name__}.{_module.name}')
 
-__all__ = ['FORGET', 'RETAIN', 'ForgettingMethod', 'Measurement', 'TaskContext']
+__all__ = ['FORGET', 'RETAIN', 'TEACHERS', 'ForgettingMethod', 'Measurement', 'TaskContext']

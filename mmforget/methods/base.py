@@ -10,7 +10,7 @@ from mmforget.structures import ForgettingScenario, ForgettingTask, StreamOutput
 from mmforget.taps import StreamOptions
 
 FORGET, RETAIN = 'forget', 'retain'
-TEACHERS = ('loaded', 'previous')
+TEACHERS = ('loaded', 'previous', 'untrained')
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class ForgettingMethod:
         needs: Fields of ``StreamOutput`` that the tap must be able to give.
         streams: The streams that the coming step looks at; the others are not run.
         teacher_streams: The streams for which the teacher is asked.
-        teacher: Who that is: the ``'loaded'`` detector, or that of the ``'previous'`` task.
+        teacher: Who that is: the ``'loaded'`` detector, that of the ``'previous'`` task, or, as in
+            the authors' detection code, an ``'untrained'`` one (spec E.1).
         measured_batches: Batches of each stream wanted by ``measure``; 0 calls it with none.
     """
 

@@ -4,7 +4,7 @@ from mmforget.trainable.base import TrainablePart, drop_from_optimizer
 from mmforget.trainable.combined import CombinedParts
 from mmforget.trainable.group_sparse_lora import GroupSparseLoRA
 from mmforget.trainable.random_drop import RandomDrop
-from mmforget.trainable.reinitialised import Reinitialised
+from mmforget.trainable.reinitialised import Reinitialised, drawn_weights, fetch_nothing
 from mmforget.trainable.sparsity import TrialPlan
 from mmforget.trainable.whole_weights import WholeWeights
 
@@ -16,5 +16,7 @@ __all__ = [
     'TrainablePart',
     'TrialPlan',
     'WholeWeights',
+    'drawn_weights',
     'drop_from_optimizer',
+    'fetch_nothing',
 ]

@@ -1,9 +1,11 @@
 """Group-sparse LoRA as a trainable part (arXiv 2403.11530, section 4)."""
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -37,6 +39,12 @@ class GroupSparseLoRA(TrainablePart):
         sparsity: A number is the paper's α; a dict is the config of a sparsity; ``None`` keeps
             every group.
         within: Path of the part of the detector whose layers count, such as ``'backbone'``.
+        init: ``'lora'``: B = 0, so that a task begins with the detector as it is. ``'authors'``:
+            what their detection code does (spec B.1): in the first task A and B are Xavier noise,
+            later A is Kaiming noise with a = √50 and B = 0.
+
+    Raises:
+        ValueError: ``init`` is neither, or the sparsity's config does not fit.
     """
 
     def __init__(
@@ -47,7 +55,13 @@ class GroupSparseLoRA(TrainablePart):
         group_by: str = 'block',
         sparsity: float | dict[str, Any] | Sparsity | None = None,
         within: str | None = None,
+        init: str = 'lora',
     ) -> None:
+        if init not in ('lora', 'authors'):
+            raise ValueError(
+                f"GroupSparseLoRA got init={init!r}; expected 'lora' (B = 0), or 'authors' for "
+                'what their detection code does.'
+            )
         if isinstance(sparsity, (int, float)):
             sparsity = GroupPenalty(sparsity)
         elif isinstance(sparsity, dict):
@@ -57,6 +71,7 @@ class GroupSparseLoRA(TrainablePart):
         self.targets = targets
         self.within = within
         self.group_by = group_by
+        self.init = init
         self.sparsity = sparsity or Sparsity()
         self.model: nn.Module | None = None
         self.adapters: dict[str, LowRankLayer] = {}
@@ -88,6 +103,8 @@ class GroupSparseLoRA(TrainablePart):
         self.adapters = inject(model, self.targets, self.rank, self.alpha, seed, self.within)
         self.groups = make_groups(self.adapters, self.group_by, model)
         self.group_names = list(self.groups)
+        if self.init == 'authors':
+            _draw_as_the_authors(self.adapters, task.index == 0, seed)
         self.prune(self.sparsity.before_task(self.groups, task, seed))
 
     def parameters(self) -> list[nn.Parameter]:
@@ -184,3 +201,17 @@ class GroupSparseLoRA(TrainablePart):
     def fold(self, model: nn.Module) -> None:
         remove(model, self.adapters, fold=True)
         self.adapters, self.groups = {}, {}
+
+
+@torch.no_grad()
+def _draw_as_the_authors(adapters: Mapping[str, LowRankLayer], first: bool, seed: int) -> None:
+    """Spec B.1: their transformer's initialiser reaches the adapters in the first task."""
+    generator = torch.Generator().manual_seed(seed)
+    for adapter in adapters.values():
+        for matrix in (adapter.lora_A, adapter.lora_B) if first else (adapter.lora_A,):
+            drawn = torch.empty(matrix.shape, dtype=matrix.dtype)
+            if first:
+                nn.init.xavier_uniform_(drawn, generator=generator)
+            else:
+                nn.init.kaiming_uniform_(drawn, a=math.sqrt(50), generator=generator)
+            matrix.copy_(drawn)

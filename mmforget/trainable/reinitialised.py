@@ -1,7 +1,7 @@
 """Weights that begin anew before each task: Retrain."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.logging import MMLogger
@@ -40,32 +40,43 @@ class Reinitialised(WholeWeights):
 
     def inject(self, model: nn.Module, task: ForgettingTask, seed: int) -> None:
         own = tuple(f'{name}.' for name in self.kept)
-        state = {k: v for k, v in self._drawn(seed).items() if not k.startswith(own or ('\0',))}
+        drawn = drawn_weights(self.build, seed, self.kept)
+        state = {k: v for k, v in drawn.items() if not k.startswith(own or ('\0',))}
         model.load_state_dict(state, strict=False)
         super().inject(model, task, seed)
 
     def restore(self, model: nn.Module, task: ForgettingTask, seed: int, structure: dict) -> None:
         super().inject(model, task, seed)  # The weights come out of the checkpoint.
 
-    def _drawn(self, seed: int) -> dict[str, torch.Tensor]:
-        """Weights and statistics of a detector that MMEngine builds and initialises."""
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            fresh = self.build()
-            for name in self.kept:
-                _leave_out(fresh.get_submodule(name))
-            logger.setLevel(logging.WARNING)  # A line for each weight.
-            try:
-                fresh.init_weights()
-            finally:
-                logger.setLevel(level)
-        return fresh.state_dict()
+
+def drawn_weights(
+    build: Callable[[], nn.Module], seed: int, kept: Sequence[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Weights and statistics of a detector that MMEngine builds and initialises.
+
+    Args:
+        build: Gives the detector as its config builds it, not initialised yet.
+        seed: Of the draw.
+        kept: Parts for which no pretrained weights are fetched; ``''`` is the whole detector.
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = build()
+        for name in kept:
+            fetch_nothing(fresh.get_submodule(name))
+        logger.setLevel(logging.WARNING)  # A line for each weight.
+        try:
+            fresh.init_weights()
+        finally:
+            logger.setLevel(level)
+    return fresh.state_dict()
 
 
-def _leave_out(part: nn.Module) -> None:
-    """What keeps its weights fetches none."""
+def fetch_nothing(part: nn.Module) -> None:
+    """Leaves ``init_cfg=dict(type='Pretrained', ...)`` out: other weights follow."""
     for module in part.modules():
-        if hasattr(module, 'init_cfg'):
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
             module.init_cfg = None

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from mmforget.engine.teacher import Teacher
 from mmforget.structures import ForgettingTask
@@ -105,3 +106,43 @@ def test_it_survives_a_kill(build_tiny, images):
     fresh.load_state_dict(state)
     for name, output in fresh.outputs(*images, STREAMS).items():
         torch.testing.assert_close(output.logits, want[name])
+
+
+class Stop(Hook):
+    """Ends the run before a step, as a kill does."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == self.at:
+            raise InterruptedError
+
+
+def test_an_untrained_one_knows_nothing_of_the_checkpoint(make_runner, tmp_path, tiny_base):
+    """As in the authors' detection code; the same one in all tasks, after a kill as well."""
+    options = {
+        'train_cfg.method': {'type': 'mmforget.DER', 'teacher': 'untrained', '_delete_': True},
+        'train_cfg.max_steps': 1,
+        'val_cfg': None,
+        'val_dataloader': None,
+        'val_evaluator': None,
+    }
+    runner = make_runner(tmp_path, Stop(1), **options)
+    with pytest.raises(InterruptedError):
+        runner.train()
+    untrained = runner.train_loop.teacher.state_dict()
+    loaded = torch.load(tiny_base, weights_only=True)['state_dict']
+    assert 'bbox_head.cls_branches.0.weight' in untrained and set(untrained) <= set(loaded)
+    differing = [name for name in untrained if not torch.equal(untrained[name], loaded[name])]
+    assert differing == list(untrained)
+    runner = make_runner(tmp_path, **options, resume=True, load_from=None)
+    runner.train()
+    for name, value in runner.train_loop.teacher.state_dict().items():
+        assert torch.equal(value, untrained[name]), name
+
+
+def test_an_unknown_teacher_is_refused(make_runner, tmp_path):
+    method = {'type': 'mmforget.DER', 'teacher': 'mine', '_delete_': True}
+    with pytest.raises(ValueError, match="DER got teacher='mine'; expected one of 'loaded'"):
+        make_runner(tmp_path, **{'train_cfg.method': method}).train()

@@ -1,7 +1,10 @@
 """Group-sparse LoRA as a trainable part: what it injects, prunes, restores and folds."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from mmforget.adapters import LoRALinear, load_adapters, load_extra
 from mmforget.structures import ForgettingScenario, ForgettingTask
@@ -231,3 +234,35 @@ def test_a_check_leaves_the_model_alone(model):
     part.check(model, SCENARIO)
     assert {name: (id(p), p.requires_grad) for name, p in model.named_parameters()} == before
     assert not part.adapters and not part.groups
+
+
+class Block(nn.Module):
+    """A feed-forward network of Deformable DETR R50's size."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear1 = nn.Linear(256, 1024)
+        self.linear2 = nn.Linear(1024, 256)
+
+
+def test_the_authors_noise():
+    """Its size is that of spec B.1: the first task begins with another detector."""
+    first, later = (
+        GroupSparseLoRA(rank=8, targets=['linear1', 'linear2'], group_by='adapter', init='authors')
+        for _ in range(2)
+    )
+    first.inject(Block(), TASK, seed=3)
+    for layer in first.adapters.values():
+        change = layer.scaling * layer.lora_B @ layer.lora_A
+        assert change.std().item() == pytest.approx(0.00135, rel=0.05)
+        assert change.norm().item() == pytest.approx(0.69, rel=0.05)
+    later.inject(Block(), ForgettingTask(1, ('bag',), ('coat',), ()), seed=3)
+    for layer in later.adapters.values():
+        assert not layer.lora_B.any()
+        bound = math.sqrt(6 / (51 * layer.lora_A.shape[1]))
+        assert 0.99 * bound < layer.lora_A.abs().max() <= bound
+
+
+def test_an_unknown_init_is_refused():
+    with pytest.raises(ValueError, match="init='zero'; expected 'lora'"):
+        GroupSparseLoRA(init='zero')

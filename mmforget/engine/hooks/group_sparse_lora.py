@@ -22,6 +22,8 @@ class GroupSparseLoRAHook(TrainableHook):
             (``dict(type='GroupSelection', ...)``), or ``None``.
         within: Path of the part of the detector whose layers count. Two of these hooks, one within
             ``'backbone'`` and one within ``'decoder'``, have a rank and a sparsity each.
+        init: ``'lora'`` (B = 0), or ``'authors'`` for the noise that their detection code begins
+            with (spec B.1).
     """
 
     priority = 'NORMAL'
@@ -34,6 +36,7 @@ class GroupSparseLoRAHook(TrainableHook):
         group_by: str = 'block',
         sparsity: float | dict[str, Any] | None = None,
         within: str | None = None,
+        init: str = 'lora',
     ) -> None:
         self.config = {
             'rank': rank,
@@ -42,6 +45,8 @@ class GroupSparseLoRAHook(TrainableHook):
             'group_by': group_by,
             'sparsity': sparsity,
             'within': within,
+            # Runs from before there was a choice can be resumed.
+            **({} if init == 'lora' else {'init': init}),
         }
         self.build()  # Errors in the arguments show before any work.
 

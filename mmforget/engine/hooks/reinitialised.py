@@ -1,11 +1,11 @@
 """Draws the weights anew before each task."""
 
-import copy
 from collections.abc import Sequence
 
 from mmengine.runner import Runner
 from torch import nn
 
+from mmforget.engine.fresh_detector import fresh_detector
 from mmforget.engine.hooks.trainable import TrainableHook
 from mmforget.registry import HOOKS
 from mmforget.trainable import Reinitialised
@@ -30,15 +30,6 @@ class ReinitialisedHook(TrainableHook):
         return Reinitialised(self._detector, **self.config)
 
     def _detector(self) -> nn.Module:
-        """As the run's own config builds it.
-
-        Raises:
-            RuntimeError: The run has no config of its model.
-        """
-        model = None if self._runner is None else self._runner.cfg.get('model')
-        if model is None:
-            raise RuntimeError(
-                'ReinitialisedHook builds the detector anew, but the run has no config of it. '
-                'Start the run from a config with a model.'
-            )
-        return self._runner.build_model(copy.deepcopy(model))
+        if self._runner is None:
+            raise RuntimeError('ReinitialisedHook was asked for weights before the run began.')
+        return fresh_detector(self._runner)
