@@ -121,18 +121,38 @@ def write_page(path: Path, text: str, name: str = 'benchmarks') -> None:
     Raises:
         ValueError: The page lacks the markers.
     """
-    begins, ends = (f'<!-- {name}: {word} -->' for word in ('begin', 'end'))
+    begins, ends = _markers(name)
+    before, _, after = _at_markers(path, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, f'{before}{begins}\n\n{text}\n\n{ends}{after}')
+
+
+def page_text(path: Path, name: str) -> str:
+    """What stands between the markers of a page.
+
+    Raises:
+        ValueError: The page lacks the markers.
+    """
+    return _at_markers(path, name)[1].strip()
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f'<!-- {name}: begin -->', f'<!-- {name}: end -->'
+
+
+def _at_markers(path: Path, name: str) -> tuple[str, str, str]:
+    """What comes before the first marker, between the two, and after the second."""
+    begins, ends = _markers(name)
     page = f'# {name.capitalize()}\n\n{begins}\n{ends}\n'
     page = path.read_text() if path.is_file() else page
     before, begin, rest = page.partition(begins)
-    _, end, after = rest.partition(ends)
+    between, end, after = rest.partition(ends)
     if not begin or not end:
         raise ValueError(
             f'{path} lacks the lines {begins} and {ends}, between which the tables go. Add them, '
             'or give another page with --page.'
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f'{before}{begins}\n\n{text}\n\n{ends}{after}')
+    return before, between, after
 
 
 def _machine_text(report: Report) -> str:

@@ -1,0 +1,4 @@
+# DER++: logits and labels of the retain set:
+#   python tools/train.py configs/garments/der-plus-plus_deformable-detr_mobilenetv2_80s_garments-continual.py
+_base_ = ['../_base_/forgetting/full_80s_garments-continual.py']
+train_cfg = dict(method=dict(type='mmforget.DERPlusPlus'))

@@ -1,0 +1,4 @@
+# DER: the retain set's logits are held:
+#   python tools/train.py configs/garments/der_deformable-detr_mobilenetv2_80s_garments-continual.py
+_base_ = ['../_base_/forgetting/full_80s_garments-continual.py']
+train_cfg = dict(method=dict(type='mmforget.DER'))

@@ -1,0 +1,15 @@
+# Our variant of GS-LoRA: only matched objects' own scores are pushed, blocks must earn their life:
+#   python tools/train.py configs/garments/gs-lora-trial_deformable-detr_mobilenetv2_80s_garments-continual.py
+_base_ = ['../_base_/forgetting/80s_garments-continual.py']
+train_cfg = dict(
+    method=dict(type='mmforget.GSLoRA', forget_weight=0.3, bound=3, true_class_only=True)
+)
+optim_wrapper = dict(optimizer=dict(lr=7e-3))
+custom_hooks = [
+    dict(
+        type='mmforget.GroupSparseLoRAHook',
+        rank=8,
+        targets='ffn',
+        sparsity=dict(type='GroupTrial', strength=0.7, steps=8, patience=2),
+    ),
+]

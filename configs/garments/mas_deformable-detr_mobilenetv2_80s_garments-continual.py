@@ -1,0 +1,4 @@
+# MAS: weights are held by what the logits owe to them:
+#   python tools/train.py configs/garments/mas_deformable-detr_mobilenetv2_80s_garments-continual.py
+_base_ = ['../_base_/forgetting/full_80s_garments-continual.py']
+train_cfg = dict(method=dict(type='mmforget.MAS'))

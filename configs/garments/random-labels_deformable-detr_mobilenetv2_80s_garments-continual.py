@@ -1,0 +1,4 @@
+# Forgotten objects get the names of retained classes:
+#   python tools/train.py configs/garments/random-labels_deformable-detr_mobilenetv2_80s_garments-continual.py
+_base_ = ['../_base_/forgetting/full_80s_garments-continual.py']
+train_cfg = dict(method=dict(type='mmforget.RandomLabels'))

@@ -1,0 +1,237 @@
+"""One table of many methods on the same tasks, drawn from their results files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from mmforget.structures import ForgettingScenario, ForgettingTask
+from mmforget.visualization.tables import text_table
+
+#: Runs that are no methods but say what to compare with, in the order in which they stand.
+REFERENCES = ('oracle', 'retrain', 'retain-only', 'random-drop')
+Documents = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass
+class MethodScores:
+    """What the seeds of one method reached, task by task.
+
+    Attributes:
+        name: Of the method.
+        tasks: For each task score -> one value for each seed; empty where it was not measured.
+        trainable_share: Of the model's weights.
+        seconds: Of all tasks, for each seed.
+    """
+
+    name: str
+    tasks: list[dict[str, list[float]]]
+    trainable_share: float
+    seconds: list[float]
+
+    def mean_h(self) -> float:
+        """H over tasks and seeds, by which methods are ordered."""
+        values = [value for task in self.tasks for value in task.get('H', [])]
+        return mean(values) if values else 0.0
+
+
+def method_table(runs: Documents, protocol: str = 'full') -> str:
+    """Reference rows, then the methods by their mean H; means over seeds ± standard deviation.
+
+    Args:
+        runs: Name of a method -> contents of its ``forgetting.json``, one for each seed. A run
+            named ``oracle`` may have all requests in one task; it is compared with the last one.
+        protocol: ``'full'`` or ``'restricted'``.
+
+    Raises:
+        ValueError: There is no finished run, or the runs have different tasks.
+    """
+    done = {name: [d for d in found if _finished(d)] for name, found in runs.items()}
+    done = {name: found for name, found in done.items() if found}
+    first = next((found[0] for name, found in done.items() if name != 'oracle'), None)
+    if first is None:
+        raise ValueError('There is no finished run to tell of; expected runs with all their tasks.')
+    tasks = tasks_of(first)
+    prefix = 'Acc' if 'Acc_f' in first['tasks'][0][protocol] else 'AP'
+    names = [
+        f'{prefix}_f',
+        f'{prefix}_o',
+        f'{prefix}_r',
+        *([f'{prefix}_m'] if tasks[0].missing else []),
+        'H',
+    ]
+    scores = {name: _scores(name, found, tasks, names, protocol) for name, found in done.items()}
+    oracle = scores['oracle'].tasks[-1][f'{prefix}_r'] if 'oracle' in scores else []
+    columns = [
+        (place, name)
+        for place in range(len(tasks))
+        for name in names
+        if place or name != f'{prefix}_o'
+    ]
+    header = ['method', *(f'{place + 1}: {name}' for place, name in columns)]
+    header += [f'{prefix}_r / oracle', 'trainable', 'seconds']
+    kind = 'classifier' if prefix == 'Acc' else 'detector'
+    references = _loaded(first, tasks, names, protocol)
+    rows = [_row(one, columns, '', '-') for one in (_named(f'loaded {kind}', references[0]),)] + [
+        _row(_named('ceiling of H', references[1]), columns, '', '-')
+    ]
+    named = [scores[name] for name in REFERENCES if name in scores]
+    others = [one for name, one in scores.items() if name not in REFERENCES]
+    for one in [*named, *sorted(others, key=lambda one: -one.mean_h())]:
+        last = one.tasks[-1].get(f'{prefix}_r', [])
+        relative = f'{mean(last) / mean(oracle):.3f}' if oracle and last else '-'
+        rows.append(_row(one, columns, f'{100 * one.trainable_share:.2f} %', relative))
+    return '\n\n'.join([text_table(header, rows), _budget(done, tasks)])
+
+
+def tasks_of(document: Mapping[str, Any]) -> tuple[ForgettingTask, ...]:
+    """The tasks of a run, by its results file."""
+    classes = list(document['tasks'][0]['per_class'])
+    missing = document['run'].get('missing', ())
+    requests = [row['classes'] for row in document['tasks']]
+    return ForgettingScenario.from_requests(requests, classes, missing).tasks
+
+
+def _finished(document: Mapping[str, Any]) -> bool:
+    return len(document['tasks']) == len(document['run']['tasks'])
+
+
+def _scores(
+    name: str,
+    documents: Sequence[Mapping[str, Any]],
+    tasks: Sequence[ForgettingTask],
+    names: Sequence[str],
+    protocol: str,
+) -> MethodScores:
+    found: list[dict[str, list[float]]] = [{} for _ in tasks]
+    for document in documents:
+        own = tasks_of(document)
+        if name == 'oracle' and own != tuple(tasks):
+            _check_same_end(own[-1], tasks[-1])
+            last = _of_classes(document['tasks'][-1]['per_class'], tasks[-1], protocol)
+            _add(found[-1], last, names)
+            continue
+        if own != tuple(tasks):
+            raise ValueError(
+                f'{name} has the tasks {[t.classes for t in own]}, others have '
+                f'{[t.classes for t in tasks]}; only runs of the same tasks can be compared.'
+            )
+        for place, row in enumerate(document['tasks']):
+            _add(found[place], row[protocol], names)
+    share = documents[0]['tasks'][0]['trainable_share']
+    seconds = [sum(row['seconds'] for row in document['tasks']) for document in documents]
+    return MethodScores(name, found, share, seconds)
+
+
+def _check_same_end(own: ForgettingTask, task: ForgettingTask) -> None:
+    if set(own.retained) != set(task.retained):
+        raise ValueError(
+            f'The oracle retains {", ".join(own.retained)}, the others in the end '
+            f'{", ".join(task.retained)}; train it on their retain set.'
+        )
+
+
+def _of_classes(
+    per_class: Mapping[str, Sequence[float | None]], task: ForgettingTask, protocol: str
+) -> dict[str, float | None]:
+    """AP of a task's sets out of a run that has forgotten them in another order."""
+    if protocol != 'full':
+        return {}
+    sets = {'AP_f': task.classes, 'AP_o': task.forgotten, 'AP_r': task.retained}
+    return {
+        name: mean(per_class[c][1] for c in classes if per_class[c][1] is not None)
+        for name, classes in sets.items()
+        if classes
+    }
+
+
+def _add(
+    found: dict[str, list[float]], scores: Mapping[str, float | None], names: Sequence[str]
+) -> None:
+    for name in names:
+        value = scores.get(name)
+        if value is not None:
+            found.setdefault(name, []).append(value)
+
+
+def _loaded(
+    document: Mapping[str, Any],
+    tasks: Sequence[ForgettingTask],
+    names: Sequence[str],
+    protocol: str,
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The loaded model's scores and those at which H is highest, for each task."""
+    loaded, ceiling = [], []
+    for place, task in enumerate(tasks):
+        row = document['tasks'][place]
+        before = row[protocol]
+        base_r = _divided(before[_relative(names)], before[names[2]])
+        base_f = _sum(before['drop'], before[names[0]])
+        loaded.append({names[0]: base_f, names[2]: base_r})
+        if protocol == 'full' and task.forgotten and names[0] == 'AP_f':
+            olds = [row['per_class'][name][0] for name in task.forgotten]
+            known = [ap for ap in olds if ap is not None]
+            loaded[-1]['AP_o'] = mean(known) if known else None
+        ceiling.append({names[0]: 0.0, names[1]: 0.0, names[2]: base_r, 'H': before['H_ceiling']})
+    return loaded, ceiling
+
+
+def _relative(names: Sequence[str]) -> str:
+    return f'{names[2]}_relative'
+
+
+def _divided(relative: float | None, value: float | None) -> float | None:
+    return None if not relative or value is None else value / relative
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
+
+
+def _named(name: str, tasks: Sequence[Mapping[str, float | None]]) -> MethodScores:
+    lists = [{k: [v] for k, v in task.items() if v is not None} for task in tasks]
+    return MethodScores(name, lists, 0.0, [])
+
+
+def _row(
+    scores: MethodScores, columns: Sequence[tuple[int, str]], trainable: str, relative: str
+) -> list[str]:
+    cells = [_cell(scores.tasks[place].get(name, [])) for place, name in columns]
+    seconds = f'{mean(scores.seconds):.0f}' if scores.seconds else '-'
+    return [scores.name, *cells, relative, trainable or '-', seconds]
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return '-'
+    spread = f' ± {stdev(values):.3f}' if len(values) > 1 else ''
+    return f'{mean(values):.3f}{spread}'
+
+
+def _budget(runs: Documents, tasks: Sequence[ForgettingTask]) -> str:
+    """What every method had, or in what they differ."""
+    budgets: dict[str, list[str]] = {}
+    for name, documents in runs.items():
+        for document in documents:
+            steps = ', '.join(str(row['steps']) for row in document['tasks'])
+            sizes = document['run']['batch_sizes']
+            images = '; '.join(
+                f'{row["images"]["forget"]} + {row["images"]["retain"]}'
+                for row in document['tasks']
+            )
+            text = (
+                f'{steps} steps of {sizes["forget"]} + {sizes["retain"]} images, drawn from '
+                f'{images} (forget + retain)'
+            )
+            owners = budgets.setdefault(text, [])
+            if name not in owners:
+                owners.append(name)
+    most = max(budgets, key=lambda text: len(budgets[text]))
+    forgotten = '; '.join(', '.join(task.classes) for task in tasks)
+    seeds = sorted({document['run']['seed'] for found in runs.values() for document in found})
+    lines = [
+        f'Tasks: {forgotten}. Seeds: {", ".join(map(str, seeds))}. Budget by task: {most}; '
+        'seconds are those of all tasks, evaluation left out.'
+    ]
+    lines += [f'{", ".join(owners)}: {text}.' for text, owners in budgets.items() if text != most]
+    return ' '.join(lines)

@@ -1,0 +1,139 @@
+"""Runs several forgetting configs on the same tasks, seed by seed; what is finished stays.
+
+    python tools/analysis_tools/compare_methods.py configs/garments/*_80s_garments-continual.py
+    python tools/analysis_tools/compare_methods.py configs/garments/gs-lora*_garments-continual.py \
+        --scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44
+    python tools/analysis_tools/results_table.py work_dirs/comparison/garments_fewshot
+
+Each run has a folder WORK_DIR/SCENARIO/METHOD/seed_N. A run that was cut is resumed, a finished one
+is left alone, one that another process is at work on is passed over: start the command again, or
+several times side by side. The loaded detector is measured once.
+"""
+
+import argparse
+import fcntl
+import gc
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from mmforget.engine.checkpoints import RESUME_FILE
+from mmforget.engine.results import FILE_NAME, read_results
+
+
+def scenario_of(path: Path) -> dict[str, Any]:
+    """The key ``scenario`` of a scenario's config.
+
+    Raises:
+        ValueError: It has none.
+    """
+    config = Config.fromfile(path)
+    if 'scenario' not in config:
+        raise ValueError(
+            f'{path} has the keys {sorted(config)}; expected scenario, as the files in '
+            'configs/_base_/scenarios have it.'
+        )
+    return config.scenario
+
+
+def prepared(
+    config: Config, folder: Path, seed: int, split: str, scenario: Any, base: Path | None
+) -> Config:
+    """A config for one run.
+
+    Args:
+        config: Of the method; changed in place.
+        folder: The run's work dir.
+        seed: Of everything that is drawn.
+        split: ``'val'`` or ``'test'``: where forgetting is measured.
+        scenario: In the place of the config's own; ``None`` keeps it.
+        base: Results of another run, whose reference is taken.
+    """
+    config.work_dir = str(folder)
+    config.randomness = dict(seed=seed)
+    config.log_level = 'WARNING'
+    config.experiment_name = f'{folder.parent.name}_{seed}_{time.time_ns()}'
+    if scenario is not None:
+        config.train_cfg.scenario = scenario
+    if split == 'test':
+        config.val_dataloader = config.test_dataloader
+        config.val_evaluator = config.test_evaluator
+    if base is not None:
+        config.train_cfg.base = str(base)
+    if (folder / RESUME_FILE).is_file():
+        config.resume, config.load_from = True, None
+    return config
+
+
+def finished(folder: Path) -> bool:
+    """Whether all tasks of a run are done."""
+    if not (folder / FILE_NAME).is_file():
+        return False
+    document = read_results(folder / FILE_NAME)
+    return len(document['tasks']) == len(document['run'].get('tasks', ()))
+
+
+def known_base(folder: Path) -> Path | None:
+    """Results of a run of the same tasks in which the loaded detector was measured."""
+    files = sorted(folder.glob(f'*/*/{FILE_NAME}'))
+    return next((path for path in files if read_results(path)['base']), None)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process alone works in a folder; a killed one's claim is void."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('configs', nargs='+', type=Path, help='METHOD_..., one for each method')
+    parser.add_argument('--scenario', type=Path, help='tasks and streams for all of them')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[42])
+    parser.add_argument('--split', choices=('val', 'test'), default='test')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'))
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings of all configs, KEY=VALUE'
+    )
+    args = parser.parse_args()
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.INFO)
+    for path in [*args.configs, *filter(None, [args.scenario])]:
+        if not path.is_file():
+            parser.error(f'{path} is no file; expected configs of forgetting runs.')
+    scenario = scenario_of(args.scenario) if args.scenario else None
+    name = args.scenario.stem if args.scenario else 'own_scenario'
+    name += '_val' if args.split == 'val' else ''
+    for seed in args.seeds:
+        for path in args.configs:
+            method = path.stem.split('_')[0]
+            folder = args.work_dir / name / method / f'seed_{seed}'
+            with claimed(folder) as free:
+                if not free or finished(folder):
+                    print(f'{folder}: {"finished" if free else "another process is at it"}')
+                    continue
+                start = time.perf_counter()
+                config = Config.fromfile(path)
+                config.merge_from_dict(args.cfg_options or {})
+                base = known_base(args.work_dir / name)
+                Runner.from_cfg(prepared(config, folder, seed, args.split, scenario, base)).train()
+                gc.collect()
+                print(f'{folder}: {time.perf_counter() - start:.0f} s', flush=True)
+
+
+if __name__ == '__main__':
+    main()
