@@ -3,7 +3,7 @@
     python tools/analysis_tools/results_table.py work_dirs/comparison/garments_continual
     python tools/analysis_tools/results_table.py work_dirs/mine work_dirs/yours   # forgetting runs
     python tools/analysis_tools/results_table.py --keep work_dirs/comparison/garments_continual
-    python tools/analysis_tools/results_table.py --page docs/results.md           # writes all tables
+    python tools/analysis_tools/results_table.py --page docs/results.md   # writes its tables
     python tools/analysis_tools/results_table.py --page docs/results.md --check
 
 A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run. ``--keep`` copies the

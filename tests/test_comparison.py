@@ -1,0 +1,126 @@
+"""The comparison of methods, from configs to the page: what is finished stays."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmforget.engine.results import read_results
+from mmforget.testing import tiny_config
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools'
+
+
+def call(monkeypatch, script, *arguments):
+    monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
+    runpy.run_path(str(TOOLS / script), run_name='__main__')
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory, tiny_data, tiny_base):
+    """Configs of two methods, and a scenario."""
+    folder = tmp_path_factory.mktemp('configs')
+    for name, method in (('fine-tuning', 'FineTuning'), ('gs-lora', 'GSLoRA')):
+        config = tiny_config(
+            tiny_data,
+            'nowhere',
+            load_from=str(tiny_base),
+            **{'train_cfg.max_steps': 2, 'train_cfg.method': {'type': f'mmforget.{method}'}},
+        )
+        config.test_dataloader = config.val_dataloader
+        config.test_evaluator = config.val_evaluator
+        config.test_cfg = dict(type='TestLoop')
+        config.dump(str(folder / f'{name}_tiny.py'))
+    (folder / 'one_task.py').write_text(
+        "scenario = dict(tasks=[['bag']], forget=dict(images=6), retain=dict(images=8))\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope='module')
+def compared(configs, tmp_path_factory, plain_dumps):
+    """The folder of a comparison that is done."""
+    folder = tmp_path_factory.mktemp('comparison')
+    with pytest.MonkeyPatch.context() as patch:
+        call(
+            patch,
+            'compare_methods.py',
+            *sorted(configs.glob('*_tiny.py')),
+            *('--scenario', configs / 'one_task.py', '--seeds', '1', '2', '--work-dir', folder),
+        )
+    return folder / 'one_task'
+
+
+def test_every_method_and_seed_has_its_results(compared):
+    files = sorted(str(p.parent.relative_to(compared)) for p in compared.glob('*/*/forget*.json'))
+    assert files == [f'{m}/seed_{s}' for m in ('fine-tuning', 'gs-lora') for s in (1, 2)]
+    documents = [read_results(compared / file / 'forgetting.json') for file in files]
+    assert all(document['run']['tasks'] == [['bag']] for document in documents)
+    assert [document['run']['seed'] for document in documents] == [1, 2, 1, 2]
+    # One measurement of the loaded detector serves all.
+    assert all(document['base'] == documents[0]['base'] for document in documents)
+
+
+def test_what_is_finished_or_another_process_s_stays(compared, configs, monkeypatch, capsys):
+    import fcntl
+
+    before = {path: path.stat().st_mtime_ns for path in compared.glob('*/*/*.json')}
+    arguments = [configs / 'gs-lora_tiny.py', '--scenario', configs / 'one_task.py']
+    with (compared / 'gs-lora' / 'seed_2' / '.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        call(
+            monkeypatch,
+            'compare_methods.py',
+            *(*arguments, '--seeds', '1', '2', '--work-dir', compared.parent),
+        )
+    said = capsys.readouterr().out
+    assert 'seed_1: finished' in said and 'seed_2: another process is at it' in said
+    assert {path: path.stat().st_mtime_ns for path in compared.glob('*/*/*.json')} == before
+
+
+def test_the_table_is_printed(compared, monkeypatch, capsys):
+    call(monkeypatch, 'results_table.py', compared)
+    said = capsys.readouterr().out
+    assert '| fine-tuning' in said and '| gs-lora' in said and 'Seeds: 1, 2.' in said
+    call(monkeypatch, 'results_table.py', compared / 'gs-lora' / 'seed_1')
+    assert '| seed_1' in capsys.readouterr().out
+
+
+def test_a_page_that_is_stale_is_found_out(compared, monkeypatch, tmp_path, capsys):
+    page = tmp_path / 'results.md'
+    page.write_text('# Results\n\n<!-- one_task: begin -->\n<!-- one_task: end -->\n\nText.\n')
+    script = TOOLS / 'results_table.py'
+    kept = tmp_path / 'kept'
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', [script.name, *map(str, arguments)])
+        tool = runpy.run_path(str(script), run_name='tool')
+        tool['main'].__globals__['KEPT'] = kept
+        tool['main']()
+
+    run('--keep', compared)
+    assert len(list(kept.glob('one_task/*/*/forgetting.json'))) == 4
+    with pytest.raises(SystemExit, match='the tables one_task are not those'):
+        run('--page', page, '--check')
+    run('--page', page)
+    run('--page', page, '--check')
+    assert '| gs-lora' in page.read_text() and page.read_text().endswith('\n\nText.\n')
+    file = next(kept.glob('one_task/gs-lora/*/forgetting.json'))
+    file.write_text(file.read_text().replace('"seconds": ', '"seconds": 9'))
+    with pytest.raises(SystemExit, match='one_task'):
+        run('--page', page, '--check')
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'message'),
+    [
+        ('results_table.py', [], 'nothing to do'),
+        ('results_table.py', ['nowhere'], 'holds neither forgetting.json'),
+        ('compare_methods.py', ['nowhere.py'], 'nowhere.py is no file'),
+    ],
+)
+def test_errors_name_what_is_wrong(script, arguments, message, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, script, *arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
