@@ -89,6 +89,7 @@ EXTRAS = {
     'vit': ['timm'],
     # Numbers of pycocotools in a fraction of its time.
     'fast-eval': ['faster-coco-eval'],
+    'tune': ['optuna'],
     'tests': unpinned('tests'),
     'lint': unpinned('lint'),
 }

@@ -60,7 +60,7 @@ def test_extra_all_is_the_sum(arguments):
     extras = dict(arguments['extras_require'])
     everything = set(extras.pop('all'))
     assert everything == {name for names in extras.values() for name in names}
-    assert set(extras) == {'vit', 'fast-eval', 'tests', 'lint'}
+    assert set(extras) == {'vit', 'fast-eval', 'tune', 'tests', 'lint'}
 
 
 def test_reference_pins_everything_once_per_python():

@@ -274,6 +274,21 @@ class ContinualForgettingLoop(BaseLoop):
         """Steps done, all tasks together."""
         return self._iter
 
+    def only_first(self, tasks: int) -> None:
+        """Leaves the tasks after the first few undone: for searches.
+
+        Raises:
+            ValueError: There are not so many.
+        """
+        if not 1 <= tasks <= len(self.scenario.tasks):
+            raise ValueError(
+                f'The scenario has {len(self.scenario.tasks)} tasks, of which the first {tasks} '
+                'cannot be run alone.'
+            )
+        kept = self.scenario.tasks[:tasks]
+        self.scenario = ForgettingScenario(self.scenario.classes, kept)
+        self.task_steps = self.task_steps[:tasks]
+
     @property
     def epoch(self) -> int:
         """Always 0: there are no epochs."""

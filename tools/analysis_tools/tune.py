@@ -1,0 +1,136 @@
+"""Searches a method's hyper-parameters on the validation split, the same number of trials for each.
+
+    pip install "mmforget[tune]"
+    python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --trials 8
+
+The first trial is what the config says; the others are proposed by Optuna's TPE sampler within the
+ranges of mmforget/apis/search_spaces.py. A trial is the scenario's first task (``--tasks``), its
+value H in shares of its ceiling. WORK_DIR/METHOD.log holds the trials: the same command goes on
+where it was cut. The best values are printed as they go into the config.
+"""
+
+import argparse
+import gc
+import json
+import logging
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from mmforget.apis.search_spaces import Range, search_space
+from mmforget.engine.results import FILE_NAME, read_results, write_atomically
+
+
+def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
+    """What the config says, as far as it says it: the first trial."""
+    values = {}
+    for key, place in space.items():
+        found = config
+        for part in key.split('.'):
+            found = found.get(part) if hasattr(found, 'get') else None
+        if isinstance(found, (int, float)):
+            values[key] = min(max(float(found), place.low), place.high)
+    return values
+
+
+def value_of(config: Config, folder: Path, tasks: int) -> float:
+    """Runs the first tasks; the mean of H by its ceiling, 0 where the loss was not finite."""
+    shutil.rmtree(folder, ignore_errors=True)
+    config.work_dir = str(folder)
+    config.log_level = 'ERROR'
+    config.experiment_name = f'{folder.parent.name}_{folder.name}_{time.time_ns()}'
+    runner = Runner.from_cfg(config)
+    runner.train_loop.only_first(tasks)
+    try:
+        runner.train()
+    except FloatingPointError as error:
+        print(f'    {error}')
+        return 0.0
+    rows = [row['full'] for row in read_results(folder / FILE_NAME)['tasks']]
+    return sum(row['H'] / row['H_ceiling'] for row in rows) / len(rows)
+
+
+def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
+    """All trials of one config."""
+    config = Config.fromfile(path)
+    config.merge_from_dict(args.cfg_options or {})
+    space = search_space(config)
+    method = path.stem.split('_')[0]
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name=path.stem,
+        storage=JournalStorage(JournalFileBackend(str(args.work_dir / f'{method}.log'))),
+        sampler=optuna.samplers.TPESampler(seed=args.seed),
+        direction='maximize',
+        load_if_exists=True,
+    )
+    if not study.trials:
+        study.enqueue_trial(present_values(config, space))
+
+    def objective(trial: optuna.Trial) -> float:
+        changed = config.copy()
+        for key, place in space.items():
+            value = trial.suggest_float(key, place.low, place.high, log=place.log)
+            changed.merge_from_dict({key: float(f'{value:.2g}')})
+        if args.base.is_file():
+            changed.train_cfg.base = str(args.base)
+        folder = args.work_dir / method / f'trial_{trial.number}'
+        value = value_of(changed, folder, args.tasks)
+        if not args.base.is_file():
+            shutil.copyfile(folder / FILE_NAME, args.base)
+        for file in folder.glob('*.pth'):
+            file.unlink()
+        gc.collect()
+        print(f'{method} {trial.number}: {value:.4f} {_said(trial.params)}', flush=True)
+        return value
+
+    done = len(study.get_trials(states=[TrialState.COMPLETE]))
+    study.optimize(objective, n_trials=max(0, args.trials - done))
+    return study
+
+
+def _said(parameters: dict[str, Any]) -> str:
+    return ', '.join(f'{key.rpartition(".")[2]}={value:.2g}' for key, value in parameters.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('configs', nargs='+', type=Path)
+    parser.add_argument('--trials', type=int, default=8)
+    parser.add_argument('--tasks', type=int, default=1, help='of the scenario, from the first')
+    parser.add_argument('--seed', type=int, default=0, help='of the sampler')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tune'))
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings of all configs, KEY=VALUE'
+    )
+    args = parser.parse_args()
+    # The loaded detector is measured once.
+    args.base = args.work_dir / 'base.json'
+    warnings.filterwarnings('ignore')
+    logging.disable(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    best = {}
+    for path in args.configs:
+        if not path.is_file():
+            parser.error(f'{path} is no file; expected configs of forgetting runs.')
+        study = tune(path, args)
+        trials = study.get_trials(states=[TrialState.COMPLETE])
+        best[path.stem] = {'value': study.best_value, 'trials': len(trials), **study.best_params}
+        print(f'{path.stem}: {study.best_value:.4f} of {len(trials)} trials', flush=True)
+        for key, value in study.best_params.items():
+            print(f'    {key} = {value:.2g}')
+        text = json.dumps(best[path.stem], indent=2) + '\n'
+        write_atomically(args.work_dir / f'{path.stem}.json', text)
+
+
+if __name__ == '__main__':
+    main()
