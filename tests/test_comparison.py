@@ -1,5 +1,6 @@
 """The comparison of methods, from configs to the page: what is finished stays."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -124,3 +125,31 @@ def test_errors_name_what_is_wrong(script, arguments, message, monkeypatch, caps
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, script, *arguments)
     assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_search_goes_on_where_it_was_cut(configs, tmp_path, monkeypatch, capsys, plain_dumps):
+    pytest.importorskip('optuna')
+    config = configs / 'gs-lora_tiny.py'
+    arguments = [config, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_steps=1']
+    call(monkeypatch, 'tune.py', *arguments, '--trials', '2')
+    first = capsys.readouterr().out
+    assert 'gs-lora 0: ' in first and 'gs-lora 1: ' in first and 'of 2 trials' in first
+    call(monkeypatch, 'tune.py', *arguments, '--trials', '3')
+    second = capsys.readouterr().out
+    assert 'gs-lora 2: ' in second and 'gs-lora 1: ' not in second
+    best = json.loads((tmp_path / 'gs-lora_tiny.json').read_text())
+    assert best['trials'] == 3
+    assert set(best) - {'trials', 'value'} == {
+        'optim_wrapper.optimizer.lr',
+        'train_cfg.method.bound',
+        'train_cfg.method.forget_weight',
+    }
+    # The first trial is the config itself; the others are apart from it and from each other.
+    rates = [
+        read_results(path)['run']['method'].get('forget_weight')
+        for path in sorted((tmp_path / 'gs-lora').glob('trial_*/forgetting.json'))
+    ]
+    assert len(rates) == len(set(rates)) == 3
+    # Of two tasks only the first was run.
+    assert len(read_results(tmp_path / 'gs-lora' / 'trial_2' / 'forgetting.json')['tasks']) == 1
+    assert not list(tmp_path.rglob('*.pth'))

@@ -56,7 +56,7 @@ def value_of(config: Config, folder: Path, tasks: int) -> float:
         print(f'    {error}')
         return 0.0
     rows = [row['full'] for row in read_results(folder / FILE_NAME)['tasks']]
-    return sum(row['H'] / row['H_ceiling'] for row in rows) / len(rows)
+    return sum(row['H'] / row['H_ceiling'] if row['H_ceiling'] else 0.0 for row in rows) / len(rows)
 
 
 def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
@@ -69,10 +69,11 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
     study = optuna.create_study(
         study_name=path.stem,
         storage=JournalStorage(JournalFileBackend(str(args.work_dir / f'{method}.log'))),
-        sampler=optuna.samplers.TPESampler(seed=args.seed),
         direction='maximize',
         load_if_exists=True,
     )
+    # Begun anew, the sampler would propose once more what was tried before a cut.
+    study.sampler = optuna.samplers.TPESampler(seed=args.seed + len(study.trials))
     if not study.trials:
         study.enqueue_trial(present_values(config, space))
 
