@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -69,14 +70,24 @@ def label_map(config):
     """The garments; where the classes are folders of the user's, their names in the tasks."""
     from mmforget.datasets.garments_scenes import CLASSES
 
-    if 'Garment' in config.val_dataloader.dataset.type:
+    kind = config.val_dataloader.dataset.type
+    if 'Garment' in kind:
         return CLASSES
+    if kind == 'CocoDataset':
+        return CocoDataset.METAINFO['classes']
     return tuple(map(str, range(config.model.num_classes)))
 
 
-def test_model_builds(config):
+@pytest.fixture(scope='module')
+def built():
+    """Models by their configs: many methods have one model."""
+    return {}
+
+
+def test_model_builds(config, built):
     """On the CPU, without weights: nothing is fetched before ``init_weights``."""
-    model = MODELS.build(config.model)
+    model = built.setdefault(repr(config.model), None) or MODELS.build(config.model)
+    built[repr(config.model)] = model
     owner = getattr(model, 'roi_head', model)
     assert getattr(owner, 'bbox_head', owner).num_classes == len(label_map(config))
 
@@ -90,8 +101,8 @@ def check_forgetting(config, classes):
     arguments = arguments_of(config)
     inspect.signature(ContinualForgettingLoop).bind(None, None, **arguments)
     assert build_method(arguments['method'])
-    scenario = ForgettingScenario.from_requests(arguments['scenario']['tasks'], classes)
-    for stream in set(arguments['scenario']) - {'tasks'}:
+    scenario = ForgettingScenario.from_config(arguments['scenario'], classes)
+    for stream in {'forget', 'retain'} & set(arguments['scenario']):
         StreamSampling(**arguments['scenario'][stream])
     hooks = [HOOKS.build(dict(hook)) for hook in config.custom_hooks]
     assert sum(isinstance(hook, TrainableHook) for hook in hooks) == 1
@@ -101,8 +112,9 @@ def check_forgetting(config, classes):
     assert config.load_from
     for evaluator in (config.val_evaluator, config.get('test_evaluator', config.val_evaluator)):
         assert issubclass(METRICS.get(evaluator.type), ForgettingMetric)
-    fitted = fit_schedulers(config.get('param_scheduler'), arguments['max_steps'])
-    assert all(f['end'] <= arguments['max_steps'] for f in fitted)
+    steps = arguments.get('max_steps', 2000)
+    fitted = fit_schedulers(config.get('param_scheduler'), steps)
+    assert all(f['end'] <= steps for f in fitted)
     return scenario
 
 
@@ -114,6 +126,63 @@ def test_weights_to_start_from_are_there(forgetting):
     if not forgetting.load_from.startswith(SCHEME):
         pytest.skip('starts from a file of the user')
     assert find_weights(forgetting.load_from.removeprefix(SCHEME)).stat().st_size < 10e6
+
+
+METHODS_OF_DETECTORS = {
+    *('gs-lora', 'gs-lora-plus-plus', 'gs-lora-trial', 'fine-tuning', 'gradient-ascent'),
+    *('random-labels', 'background-labels', 'l2', 'ewc', 'mas', 'lwf', 'der', 'der-plus-plus'),
+    *('fdr', 'scrub', 'scrub-s', 'retain-only', 'retrain', 'oracle', 'random-drop'),
+}
+
+
+@pytest.mark.parametrize(('folder', 'also'), [('garments', set()), ('coco', {'gs-lora-authors'})])
+def test_every_method_has_a_config(folder, also):
+    names = {path.stem.split('_')[0] for path in (FOLDER / folder).glob('*.py')}
+    detectors = {'deformable-detr', 'dino', 'faster-rcnn', 'fcos', 'mask-rcnn'}
+    assert names - detectors == METHODS_OF_DETECTORS | also
+
+
+SCENARIOS = sorted((FOLDER / '_base_' / 'scenarios').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', SCENARIOS, ids=lambda path: path.stem)
+def test_scenarios_fit_their_label_maps(path):
+    from mmforget.datasets.garments_scenes import CLASSES
+
+    classes = CLASSES if path.stem.startswith('garments') else CocoDataset.METAINFO['classes']
+    config = Config.fromfile(path)
+    assert set(config) == {'scenario'}
+    scenario = ForgettingScenario.from_config(config.scenario, classes)
+    share = path.stem.rpartition('single-')[2]
+    if share.isdigit():
+        assert len(scenario.tasks[0].classes) == max(1, round(int(share) / 100 * len(classes)))
+    for stream in ('forget', 'retain'):
+        StreamSampling(**config.scenario[stream])
+
+
+@pytest.mark.parametrize('setting', ['fewshot', '10percent'])
+def test_the_authors_numbers(setting):
+    """Spec A.3, B.6, B.7."""
+    config = Config.fromfile(
+        FOLDER / 'coco' / f'gs-lora_deformable-detr_r50_30e_coco-7x10-{setting}.py'
+    )
+    method, hook = config.train_cfg.method, config.custom_hooks[0]
+    betas = {
+        'fewshot': [0.15, 0.15, 0.35, 0.6, 0.15, 0.2, 0.2],
+        '10percent': [0.015, 0.03, 0.14, 0.13, 0.13, 0.15, 0.15],
+    }
+    assert (method.forget_weight, method.bound) == (betas[setting], 15)
+    assert (hook.rank, hook.sparsity, hook.get('alpha', 1.0)) == (8, 3e-4, 1.0)
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=3e-4, weight_decay=1e-4)
+    assert config.optim_wrapper.clip_grad == dict(max_norm=0.1, norm_type=2)
+    assert (config.train_cfg.retain_epochs, config.param_scheduler) == (30, [])
+    batch_size = {'fewshot': 32, '10percent': 16}[setting]
+    assert config.train_dataloader.batch_size == batch_size
+    assert config.auto_scale_lr.base_batch_size == batch_size
+    sizes = {'fewshot': (32, None), '10percent': (None, 0.1)}[setting]
+    for stream in ('forget', 'retain'):
+        sampling = StreamSampling(**config.train_cfg.scenario[stream])
+        assert (sampling.shots, sampling.ratio, sampling.authors_seed) == (*sizes, 123)
 
 
 USERS = """
@@ -139,8 +208,6 @@ def users(tmp_path_factory):
 
 
 def test_an_ordinary_config(users):
-    from mmdet.datasets import CocoDataset
-
     scenario = check_forgetting(users, CocoDataset.METAINFO['classes'])
     assert [len(task.retained) for task in scenario.tasks] == [78, 77, 75]
     # What CocoMetric was told is still known to the metric that took its place.

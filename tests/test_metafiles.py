@@ -48,7 +48,8 @@ def test_metadata_is_what_the_config_says(name):
     said = model['Metadata']
     if 'scenario' in config.train_cfg:
         assert said['Tasks'] == len(config.train_cfg.scenario.tasks)
-        assert said['Steps per Task'] == config.train_cfg.max_steps
+        assert said.get('Steps per Task') == config.train_cfg.get('max_steps')
+        assert said.get('Epochs per Task') == config.train_cfg.get('retain_epochs')
         assert said.get('Retain Images') == config.train_cfg.scenario.retain.get('images')
     else:
         assert said['Iterations'] == config.train_cfg.max_iters

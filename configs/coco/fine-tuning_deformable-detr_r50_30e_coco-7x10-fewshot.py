@@ -1,0 +1,4 @@
+# Fine-tuning on the retain set: what is unlabelled there is background:
+#   python tools/train.py configs/coco/fine-tuning_deformable-detr_r50_30e_coco-7x10-fewshot.py
+_base_ = ['../_base_/forgetting/full_30e_coco-7x10-fewshot.py']
+train_cfg = dict(method=dict(type='mmforget.FineTuning'))

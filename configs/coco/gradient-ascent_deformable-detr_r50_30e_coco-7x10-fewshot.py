@@ -1,0 +1,5 @@
+# Gradient ascent on the forget set, class and box losses alike:
+#   python tools/train.py configs/coco/gradient-ascent_deformable-detr_r50_30e_coco-7x10-fewshot.py
+_base_ = ['../_base_/forgetting/full_30e_coco-7x10-fewshot.py']
+train_cfg = dict(method=dict(type='mmforget.GradientAscent'))
+optim_wrapper = dict(optimizer=dict(lr=2e-4))

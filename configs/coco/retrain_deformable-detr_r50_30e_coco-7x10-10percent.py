@@ -1,0 +1,12 @@
+# Retrain with a tenth of the images, as in the CVPR paper: 16 + 16 images a step:
+#   python tools/train.py configs/coco/retrain_deformable-detr_r50_30e_coco-7x10-10percent.py
+_base_ = ['./retrain_deformable-detr_r50_30e_coco-7x10-fewshot.py']
+train_dataloader = dict(batch_size=16)
+auto_scale_lr = dict(base_batch_size=16)
+optim_wrapper = dict(optimizer=dict(lr=3e-4))
+train_cfg = dict(
+    scenario=dict(
+        forget=dict(shots=None, ratio=0.1),
+        retain=dict(shots=None, ratio=0.1),
+    )
+)

@@ -1,0 +1,20 @@
+# SCRUB; axis='queries' and teacher='untrained' are the authors':
+#   python tools/train.py configs/coco/scrub_deformable-detr_r50_30e_coco-7x10-fewshot.py
+_base_ = ['../_base_/forgetting/full_30e_coco-7x10-fewshot.py']
+train_cfg = dict(
+    method=dict(
+        type='mmforget.SCRUB',
+        retain_weight=0.99,
+        distillation_weight=0.001,
+        temperature=2.0,
+        cycles=3,
+        rounds=5,
+        axis='classes',
+        teacher='loaded',
+    )
+)
+# Divided by ten after two thirds.
+optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=5e-4))
+param_scheduler = [
+    dict(type='MultiStepLR', by_epoch=True, begin=0, end=30, milestones=[20], gamma=0.1)
+]
