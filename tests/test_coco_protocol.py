@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmforget.engine.results import read_results
-from mmforget.trainable import fetch_nothing
 
 CLASSES = CocoDataset.METAINFO['classes']
 IDS = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]

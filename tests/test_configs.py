@@ -1,6 +1,7 @@
 """Every config of the repository, and an ordinary user's: they parse, build and fit together."""
 
 import inspect
+import itertools
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from mmforget.registry import METRICS
 from mmforget.structures import ForgettingScenario, StreamSampling
 
 FOLDER = Path(__file__).parents[1] / 'configs'
-FILES = sorted(p for p in FOLDER.rglob('*.py') if '_base_' not in p.relative_to(FOLDER).parts)
+FILES = sorted(
+    p for p in FOLDER.rglob('*.py') if not {'_base_', 'ablations'} & {*p.relative_to(FOLDER).parts}
+)
 LOOP = 'mmforget.ContinualForgettingLoop'
 
 
@@ -140,6 +143,27 @@ def test_every_method_has_a_config(folder, also):
     names = {path.stem.split('_')[0] for path in (FOLDER / folder).glob('*.py')}
     detectors = {'deformable-detr', 'dino', 'faster-rcnn', 'fcos', 'mask-rcnn'}
     assert names - detectors == METHODS_OF_DETECTORS | also
+
+
+ABLATIONS = sorted((FOLDER / 'ablations').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
+def test_ablations_build_and_differ(path):
+    from mmforget.datasets.garments_scenes import CLASSES
+
+    register_all_modules(init_default_scope=True)
+    command = f'python tools/analysis_tools/compare_methods.py configs/ablations/{path.name}'
+    assert path.read_text().splitlines()[1] == f'#   {command}'
+    family = Config.fromfile(path)
+    assert len(family.variants) > 2
+    seen = []
+    for changes in family.variants.values():
+        config = Config.fromfile(FOLDER.parent / family.base)
+        config.merge_from_dict(changes.to_dict())
+        check_forgetting(config, CLASSES)
+        seen.append(config.to_dict())
+    assert all(a != b for a, b in itertools.combinations(seen, 2))
 
 
 SCENARIOS = sorted((FOLDER / '_base_' / 'scenarios').glob('*.py'))

@@ -13,7 +13,10 @@ INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())
 METAFILES = {path: yaml.safe_load((ROOT / path).read_text()) for path in INDEX['Import']}
 MODELS = {model['Name']: model for file in METAFILES.values() for model in file['Models']}
 FOLDERS = sorted(
-    path for path in (ROOT / 'configs').iterdir() if path.is_dir() and path.name != '_base_'
+    path
+    for path in (ROOT / 'configs').iterdir()
+    # Variants of a config are no models of their own.
+    if path.is_dir() and path.name not in ('_base_', 'ablations')
 )
 
 

@@ -1,5 +1,6 @@
 """One table of many methods on the same tasks, drawn from their results files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -22,12 +23,14 @@ class MethodScores:
         tasks: For each task score -> one value for each seed; empty where it was not measured.
         trainable_share: Of the model's weights.
         seconds: Of all tasks, for each seed.
+        groups: Living groups on average and all of them; ``None`` where there are none.
     """
 
     name: str
     tasks: list[dict[str, list[float]]]
     trainable_share: float
     seconds: list[float]
+    groups: tuple[float, int] | None = None
 
     def mean_h(self) -> float:
         """H over tasks and seeds, by which methods are ordered."""
@@ -35,13 +38,14 @@ class MethodScores:
         return mean(values) if values else 0.0
 
 
-def method_table(runs: Documents, protocol: str = 'full') -> str:
+def method_table(runs: Documents, protocol: str = 'full', by_name: bool = False) -> str:
     """Reference rows, then the methods by their mean H; means over seeds ± standard deviation.
 
     Args:
         runs: Name of a method -> contents of its ``forgetting.json``, one for each seed. A run
             named ``oracle`` may have all requests in one task; it is compared with the last one.
         protocol: ``'full'`` or ``'restricted'``.
+        by_name: Orders by name, numbers in it by their size, instead.
 
     Raises:
         ValueError: There is no finished run, or the runs have different tasks.
@@ -69,7 +73,7 @@ def method_table(runs: Documents, protocol: str = 'full') -> str:
         if place or name != f'{prefix}_o'
     ]
     header = ['method', *(f'{place + 1}: {name}' for place, name in columns)]
-    header += [f'{prefix}_r / oracle', 'trainable', 'seconds']
+    header += [f'{prefix}_r / oracle', 'living groups', 'trainable', 'seconds']
     kind = 'classifier' if prefix == 'Acc' else 'detector'
     references = _loaded(first, tasks, names, protocol)
     rows = [_row(one, columns, '', '-') for one in (_named(f'loaded {kind}', references[0]),)] + [
@@ -77,7 +81,8 @@ def method_table(runs: Documents, protocol: str = 'full') -> str:
     ]
     named = [scores[name] for name in REFERENCES if name in scores]
     others = [one for name, one in scores.items() if name not in REFERENCES]
-    for one in [*named, *sorted(others, key=lambda one: -one.mean_h())]:
+    others.sort(key=lambda one: _by_numbers(one.name) if by_name else -one.mean_h())
+    for one in [*named, *others]:
         last = one.tasks[-1].get(f'{prefix}_r', [])
         relative = f'{mean(last) / mean(oracle):.3f}' if oracle and last else '-'
         rows.append(_row(one, columns, f'{100 * one.trainable_share:.2f} %', relative))
@@ -120,7 +125,11 @@ def _scores(
             _add(found[place], row[protocol], names)
     share = documents[0]['tasks'][0]['trainable_share']
     seconds = [sum(row['seconds'] for row in document['tasks']) for document in documents]
-    return MethodScores(name, found, share, seconds)
+    groups = [row['groups'] for document in documents for row in document['tasks']]
+    living = None
+    if all(groups):
+        living = mean(sum(norm > 0 for norm in own.values()) for own in groups), len(groups[0])
+    return MethodScores(name, found, share, seconds, living)
 
 
 def _check_same_end(own: ForgettingTask, task: ForgettingTask) -> None:
@@ -198,7 +207,14 @@ def _row(
 ) -> list[str]:
     cells = [_cell(scores.tasks[place].get(name, [])) for place, name in columns]
     seconds = f'{mean(scores.seconds):.0f}' if scores.seconds else '-'
-    return [scores.name, *cells, relative, trainable or '-', seconds]
+    groups = '-' if scores.groups is None else f'{scores.groups[0]:.3g}/{scores.groups[1]}'
+    return [scores.name, *cells, relative, groups, trainable or '-', seconds]
+
+
+def _by_numbers(name: str) -> list[tuple[float, str]]:
+    """A key by which rank-2 comes before rank-16."""
+    parts = re.split(r'(\d+(?:\.\d+)?(?:e-?\d+)?)', name)
+    return [(float(part), '') if place % 2 else (0.0, part) for place, part in enumerate(parts)]
 
 
 def _cell(values: Sequence[float]) -> str:

@@ -132,3 +132,19 @@ def test_missing_classes_have_a_column(document):
         row['full']['AP_m'] = 0.25
     header, table = rows(method_table({'der': [document]}))
     assert '1: AP_m' in header and table['der']['3: AP_m'] == '0.250'
+
+
+def test_ablations_are_ordered_by_their_numbers(document):
+    runs = {name: [document] for name in ('rank-16', 'rank-2', 'alpha-0.001', 'alpha-1e-05')}
+    _, table = rows(method_table(runs, by_name=True))
+    assert list(table)[2:] == ['alpha-1e-05', 'alpha-0.001', 'rank-2', 'rank-16']
+
+
+def test_living_groups_are_counted(document):
+    _, table = rows(method_table({'gs-lora': [document]}))
+    # One of three in the first task, two in the others.
+    assert table['gs-lora']['living groups'] == '1.67/3'
+    for row in document['tasks']:
+        row['groups'] = {}
+    _, table = rows(method_table({'der': [document]}))
+    assert table['der']['living groups'] == '-'

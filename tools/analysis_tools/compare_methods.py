@@ -4,6 +4,7 @@
     python tools/analysis_tools/compare_methods.py configs/garments/gs-lora*_garments-continual.py \
         --scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44
     python tools/analysis_tools/results_table.py work_dirs/comparison/garments_fewshot
+    python tools/analysis_tools/compare_methods.py configs/ablations/rank.py
 
 Each run has a folder WORK_DIR/SCENARIO/METHOD/seed_N. A run that was cut is resumed, a finished one
 is left alone, one that another process is at work on is passed over: start the command again, or
@@ -99,9 +100,31 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield True
 
 
+def runs_of(path: Path) -> dict[str, Config]:
+    """Names and configs: one of a method, or all variants of an ablation."""
+    config = Config.fromfile(path)
+    if 'variants' not in config:
+        return {path.stem.split('_')[0]: config}
+    found = {}
+    for name, changes in config.variants.items():
+        found[name] = Config.fromfile(path.resolve().parents[2] / config.base)
+        found[name].merge_from_dict(changes.to_dict())
+    return found
+
+
+def folder_name(args: argparse.Namespace) -> str:
+    """What the runs have in common: the scenario, or the ablation."""
+    own = args.configs[0]
+    name = f'ablation_{own.stem}' if own.parent.name == 'ablations' else 'own_scenario'
+    name = args.scenario.stem if args.scenario else name
+    return f'{name}_val' if args.split == 'val' else name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('configs', nargs='+', type=Path, help='METHOD_..., one for each method')
+    parser.add_argument(
+        'configs', nargs='+', type=Path, help='METHOD_..., one for each method; or one ablation'
+    )
     parser.add_argument('--scenario', type=Path, help='tasks and streams for all of them')
     parser.add_argument('--seeds', nargs='+', type=int, default=[42])
     parser.add_argument('--split', choices=('val', 'test'), default='test')
@@ -116,18 +139,19 @@ def main() -> None:
         if not path.is_file():
             parser.error(f'{path} is no file; expected configs of forgetting runs.')
     scenario = scenario_of(args.scenario) if args.scenario else None
-    name = args.scenario.stem if args.scenario else 'own_scenario'
-    name += '_val' if args.split == 'val' else ''
+    runs = {}
+    for path in args.configs:
+        runs |= runs_of(path)
+    name = folder_name(args)
     for seed in args.seeds:
-        for path in args.configs:
-            method = path.stem.split('_')[0]
+        for method, found in runs.items():
             folder = args.work_dir / name / method / f'seed_{seed}'
             with claimed(folder) as free:
                 if not free or finished(folder):
                     print(f'{folder}: {"finished" if free else "another process is at it"}')
                     continue
                 start = time.perf_counter()
-                config = Config.fromfile(path)
+                config = found.copy()
                 config.merge_from_dict(args.cfg_options or {})
                 base = known_base(args.work_dir / name)
                 Runner.from_cfg(prepared(config, folder, seed, args.split, scenario, base)).train()

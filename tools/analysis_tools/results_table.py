@@ -47,6 +47,12 @@ def runs_in(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     return runs
 
 
+def table_of(folders: Sequence[Path], protocol: str = 'full') -> str:
+    """The table of some folders; ablations are ordered by what is varied."""
+    by_name = all(folder.name.startswith('ablation_') for folder in folders)
+    return method_table(runs_in(folders), protocol, by_name)
+
+
 def keep(folder: Path) -> None:
     """Copies the results files of finished runs to the docs."""
     for path in sorted(folder.glob(f'*/seed_*/{FILE_NAME}')):
@@ -70,12 +76,12 @@ def main() -> None:
         parser.error('nothing to do: give folders, --keep or --page.')
     try:
         if args.folders:
-            print(method_table(runs_in(args.folders), args.protocol))
+            print(table_of(args.folders, args.protocol))
         if args.keep:
             keep(args.keep)
         stale = []
         for folder in sorted(KEPT.iterdir()) if args.page else ():
-            text = method_table(runs_in([folder]))
+            text = table_of([folder])
             if not args.check:
                 write_page(args.page, text, folder.name)
             elif page_text(args.page, folder.name) != text:

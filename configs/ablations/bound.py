@@ -1,0 +1,4 @@
+# The bound of the forgetting loss:
+#   python tools/analysis_tools/compare_methods.py configs/ablations/bound.py
+base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
+variants = {f'bound-{bound}': {'train_cfg.method.bound': bound} for bound in (1, 3, 7, 15, 30)}
