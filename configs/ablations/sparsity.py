@@ -5,9 +5,15 @@ variants = {
     'none': {'custom_hooks.0.sparsity': None},
     # The paper's.
     'penalty-ab': {'custom_hooks.0.sparsity': 3e-4},
-    'penalty-b': {'custom_hooks.0.sparsity': dict(type='GroupPenalty', strength=3e-3, kind='b')},
+    'penalty-b': {
+        'custom_hooks.0.sparsity': dict(_delete_=True, type='GroupPenalty', strength=3e-3, kind='b')
+    },
     # In Adam's metric, until a group dies.
-    'threshold': {'custom_hooks.0.sparsity': dict(type='GroupSelection', strength=0.5)},
-    'ranking': {'custom_hooks.0.sparsity': dict(type='GroupRanking', strength=0.5)},
-    'trials': {'custom_hooks.0.sparsity': dict(type='GroupTrial', strength=0.7, patience=2)},
+    'threshold': {
+        'custom_hooks.0.sparsity': dict(_delete_=True, type='GroupSelection', strength=0.5)
+    },
+    'ranking': {'custom_hooks.0.sparsity': dict(_delete_=True, type='GroupRanking', strength=0.5)},
+    'trials': {
+        'custom_hooks.0.sparsity': dict(_delete_=True, type='GroupTrial', strength=0.7, patience=2)
+    },
 }

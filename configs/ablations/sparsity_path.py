@@ -3,7 +3,9 @@
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     f'strength-{strength:g}': {
-        'custom_hooks.0.sparsity': dict(type='GroupTrial', strength=strength, steps=8)
+        'custom_hooks.0.sparsity': dict(
+            _delete_=True, type='GroupTrial', strength=strength, steps=8
+        )
     }
     for strength in (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)
 }
