@@ -190,6 +190,8 @@ class ContinualForgettingLoop(BaseLoop):
         self.task_index = 0
         self.task_step = 0
         self.current_task: ForgettingTask | None = None
+        self.metric: ForgettingMetric | None = None
+        self._step: ForgettingStep | None = None
         self.base: dict[str, Any] | None = read_results(base)['base'] if base else None
         self.rows: list[dict[str, Any]] = []
         self.stop_training = False
@@ -311,7 +313,8 @@ class ContinualForgettingLoop(BaseLoop):
                 f'(looked in {runner.work_dir}).'
             )
         try:
-            self._run_tasks(self._begin_metric())
+            self.metric = self._begin_metric()
+            self._run_tasks(self.metric)
         finally:
             if self.trunk_cache is not None:
                 self.trunk_cache.close()
@@ -469,6 +472,7 @@ class ContinualForgettingLoop(BaseLoop):
         else:
             step = self._prepare_step(self._live)
             self._live = None
+        self._step = step
         method, trainable = step.method, step.trainable
         runner.call_hook('before_forgetting_task', task=task)
         trains = bool(trainable.parameters() or trainable.group_names)
@@ -496,6 +500,7 @@ class ContinualForgettingLoop(BaseLoop):
             trainable_share=0.0,
             groups=trainable.group_norms(),
         )
+        self._step = None
         self._fold_and_save(task, trainable)
         # Of the plain detector's parameters, as in the paper: adapters are no part of it.
         row.trainable_share = row.trainable / sum(p.numel() for p in runner.model.parameters())
@@ -508,6 +513,25 @@ class ContinualForgettingLoop(BaseLoop):
         self._write_results()
         self._save_resume()
         runner.call_hook('after_forgetting_evaluation', task=task, row=row)
+
+    def measure_now(self) -> dict[str, Any]:
+        """Scores of the detector as it is in the middle of a task, which goes on as before.
+
+        Returns:
+            ``full``, ``restricted`` and ``per_class``, as in a row of the results file.
+
+        Raises:
+            RuntimeError: No task is under way, or forgetting is not measured.
+        """
+        if self.metric is None or self._step is None or self.current_task is None:
+            raise RuntimeError(
+                'measure_now was called where no task is under way, or without a metric of '
+                'forgetting in val_evaluator.'
+            )
+        self.metric.set_task(self.current_task)
+        self._validate()
+        self._step.train()
+        return self.metric.row()
 
     def _prepare_step(self, trainable: TrainablePart) -> ForgettingStep:
         model = self.runner.model

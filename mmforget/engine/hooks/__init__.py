@@ -1,5 +1,6 @@
 """Hooks, one a file."""
 
+from mmforget.engine.hooks.curves import ForgettingCurvesHook
 from mmforget.engine.hooks.full_fine_tuning import FullFineTuningHook
 from mmforget.engine.hooks.group_sparse_lora import GroupSparseLoRAHook
 from mmforget.engine.hooks.loop_state import LoopStateHook
@@ -10,6 +11,7 @@ from mmforget.engine.hooks.reinitialised import ReinitialisedHook
 from mmforget.engine.hooks.trainable import TrainableHook
 
 __all__ = [
+    'ForgettingCurvesHook',
     'ForgettingPicturesHook',
     'FullFineTuningHook',
     'GroupSparseLoRAHook',
