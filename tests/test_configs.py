@@ -138,11 +138,31 @@ METHODS_OF_DETECTORS = {
 }
 
 
-@pytest.mark.parametrize(('folder', 'also'), [('garments', set()), ('coco', {'gs-lora-authors'})])
-def test_every_method_has_a_config(folder, also):
-    names = {path.stem.split('_')[0] for path in (FOLDER / folder).glob('*.py')}
-    detectors = {'deformable-detr', 'dino', 'faster-rcnn', 'fcos', 'mask-rcnn'}
-    assert names - detectors == METHODS_OF_DETECTORS | also
+OF_DETECTORS_ONLY = {'background-labels', 'oracle'}
+
+
+@pytest.mark.parametrize(
+    ('folder', 'scenario', 'expected'),
+    [
+        ('garments', 'garments-continual', METHODS_OF_DETECTORS),
+        ('coco', 'coco-7x10*', METHODS_OF_DETECTORS | {'gs-lora-authors'}),
+        ('recognition', '*sprites-4x2', METHODS_OF_DETECTORS - OF_DETECTORS_ONLY | {'lirf'}),
+    ],
+)
+def test_every_method_has_a_config(folder, scenario, expected):
+    files = (FOLDER / folder).glob(f'*_{scenario}.py')
+    assert {path.stem.split('_')[0] for path in files} == expected
+
+
+def test_trainable_parts_fit_their_models(forgetting, built):
+    key = repr(forgetting.model)
+    model = built.get(key) or MODELS.build(forgetting.model)
+    built[key] = model
+    scenario = ForgettingScenario.from_config(forgetting.train_cfg.scenario, label_map(forgetting))
+    for config in forgetting.custom_hooks:
+        hook = HOOKS.build(dict(config))
+        if isinstance(hook, TrainableHook):
+            hook.build().check(model, scenario)
 
 
 ABLATIONS = sorted((FOLDER / 'ablations').glob('*.py'))
@@ -173,7 +193,7 @@ SCENARIOS = sorted((FOLDER / '_base_' / 'scenarios').glob('*.py'))
 def test_scenarios_fit_their_label_maps(path):
     from mmforget.datasets.garments_scenes import CLASSES
 
-    classes = CLASSES if path.stem.startswith('garments') else CocoDataset.METAINFO['classes']
+    classes = CLASSES if path.stem.startswith('garment') else CocoDataset.METAINFO['classes']
     config = Config.fromfile(path)
     assert set(config) == {'scenario'}
     scenario = ForgettingScenario.from_config(config.scenario, classes)

@@ -1,0 +1,4 @@
+# Fine-tuning on the retain set:
+#   python tools/train.py configs/recognition/fine-tuning_vit_100s_garment-sprites-4x2.py
+_base_ = ['../_base_/forgetting/full_100s_garment-sprites-4x2.py']
+train_cfg = dict(method=dict(type='mmforget.FineTuning'))

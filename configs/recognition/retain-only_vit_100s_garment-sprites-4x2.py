@@ -1,0 +1,7 @@
+# A reference: GS-LoRA's adapters on the retain set alone (β = 0):
+#   python tools/train.py configs/recognition/retain-only_vit_100s_garment-sprites-4x2.py
+_base_ = ['../_base_/forgetting/100s_garment-sprites-4x2.py']
+train_cfg = dict(method=dict(type='mmforget.GSLoRA', forget_weight=0.0))
+custom_hooks = [
+    dict(type='mmforget.GroupSparseLoRAHook', rank=8, targets='ffn', sparsity=1e-4),
+]
