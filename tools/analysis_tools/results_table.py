@@ -80,7 +80,7 @@ def main() -> None:
         if args.keep:
             keep(args.keep)
         stale = []
-        for folder in sorted(KEPT.iterdir()) if args.page else ():
+        for folder in sorted(KEPT.glob('*')) if args.page else ():
             text = table_of([folder])
             if not args.check:
                 write_page(args.page, text, folder.name)
