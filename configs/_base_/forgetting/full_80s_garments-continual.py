@@ -1,7 +1,11 @@
-# Full fine-tuning, as the authors' baselines: all weights but the heads. The backbone, which they
-# train with a thirtieth of the rate, is frozen, so that every method remembers its features.
+# Full fine-tuning, as the authors' baselines: all weights of the transformer, heads frozen. So are
+# backbone and neck, which the authors train with a thirtieth of the rate: every method remembers
+# what they give for an image.
 _base_ = ['./80s_garments-continual.py']
 optim_wrapper = dict(optimizer=dict(lr=3e-4))
 custom_hooks = [
-    dict(type='mmforget.FullFineTuningHook', frozen=[r'backbone\..*', r'bbox_head\..*'])
+    dict(
+        type='mmforget.FullFineTuningHook',
+        frozen=[r'backbone\..*', r'neck\..*', r'bbox_head\..*'],
+    )
 ]
