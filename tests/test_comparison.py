@@ -131,6 +131,7 @@ def test_a_search_goes_on_where_it_was_cut(configs, tmp_path, monkeypatch, capsy
     pytest.importorskip('optuna')
     config = configs / 'gs-lora_tiny.py'
     arguments = [config, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_steps=1']
+    arguments += ['train_cfg.scenario.tasks=[[bag],[dress]]', '--tasks', '1']
     call(monkeypatch, 'tune.py', *arguments, '--trials', '2')
     first = capsys.readouterr().out
     assert 'gs-lora 0: ' in first and 'gs-lora 1: ' in first and 'of 2 trials' in first
@@ -153,3 +154,24 @@ def test_a_search_goes_on_where_it_was_cut(configs, tmp_path, monkeypatch, capsy
     # Of two tasks only the first was run.
     assert len(read_results(tmp_path / 'gs-lora' / 'trial_2' / 'forgetting.json')['tasks']) == 1
     assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_the_value_of_a_trial_counts_what_comes_back():
+    value = runpy.run_path(str(TOOLS / 'tune.py'))['trial_value']
+
+    def document(*rows):
+        return {
+            'tasks': [
+                {'classes': [name], 'per_class': {n: [0.5, ap] for n, ap in zip('abc', aps)}}
+                for name, aps in zip('ab', rows)
+            ]
+        }
+
+    assert value(document((0.0, 0.5, 0.5), (0.0, 0.0, 0.5))) == 1.0
+    assert value(document((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))) == 0.0
+    # The first class comes back while the second goes: half of both is left.
+    assert value(document((0.0, 0.5, 0.5), (0.5, 0.0, 0.5))) == pytest.approx((1 + 2 / 3) / 2)
+    # Half of what is retained is lost.
+    assert value(document((0.0, 0.25, 0.25))) == pytest.approx(2 / 3)
+    # A gain on retained classes makes up for nothing.
+    assert value(document((0.25, 0.6, 0.6))) == pytest.approx(2 / 3)

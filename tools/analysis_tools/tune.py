@@ -4,9 +4,11 @@
     python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --trials 8
 
 The first trial is what the config says; the others are proposed by Optuna's TPE sampler within the
-ranges of mmforget/apis/search_spaces.py. A trial is the scenario's first task (``--tasks``), its
-value H in shares of its ceiling. WORK_DIR/METHOD.log holds the trials: the same command goes on
-where it was cut. The best values are printed as they go into the config.
+ranges of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
+Its value is the mean over tasks of the harmonic mean of two shares: of the retained classes' AP that
+is kept, and of the AP of all classes forgotten so far, old ones included, that is gone. WORK_DIR/
+METHOD.log holds the trials: the same command goes on where it was cut. The best values are printed
+as they go into the config.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import logging
 import shutil
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from optuna.trial import TrialState
 
 from mmforget.apis.search_spaces import Range, search_space
 from mmforget.engine.results import FILE_NAME, read_results, write_atomically
+from mmforget.evaluation.forgetting_scores import harmonic_mean
 
 
 def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
@@ -42,21 +46,40 @@ def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
     return values
 
 
-def value_of(config: Config, folder: Path, tasks: int) -> float:
-    """Runs the first tasks; the mean of H by its ceiling, 0 where the loss was not finite."""
+def run_trial(config: Config, folder: Path, tasks: int | None) -> float:
+    """Runs the tasks, or the first few; 0 where the loss was not finite."""
     shutil.rmtree(folder, ignore_errors=True)
     config.work_dir = str(folder)
     config.log_level = 'ERROR'
     config.experiment_name = f'{folder.parent.name}_{folder.name}_{time.time_ns()}'
     runner = Runner.from_cfg(config)
-    runner.train_loop.only_first(tasks)
+    if tasks is not None:
+        runner.train_loop.only_first(tasks)
     try:
         runner.train()
     except FloatingPointError as error:
         print(f'    {error}')
         return 0.0
-    rows = [row['full'] for row in read_results(folder / FILE_NAME)['tasks']]
-    return sum(row['H'] / row['H_ceiling'] if row['H_ceiling'] else 0.0 for row in rows) / len(rows)
+    return trial_value(read_results(folder / FILE_NAME))
+
+
+def trial_value(document: Mapping[str, Any]) -> float:
+    """How well all tasks went, in 0..1: forgotten classes are to stay forgotten."""
+    gone: list[str] = []
+    values = []
+    for row in document['tasks']:
+        gone += row['classes']
+        kept = [name for name in row['per_class'] if name not in gone]
+        lost = 1 - _share(row['per_class'], gone)
+        values.append(harmonic_mean(min(_share(row['per_class'], kept), 1.0), lost) or 0.0)
+    return sum(values) / len(values)
+
+
+def _share(per_class: Mapping[str, Sequence[float | None]], names: Sequence[str]) -> float:
+    """What is left of the AP of some classes."""
+    pairs = [per_class[name] for name in names if per_class[name][0] is not None]
+    before = sum(pair[0] for pair in pairs)
+    return sum(pair[1] for pair in pairs) / before if before else 0.0
 
 
 def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
@@ -85,7 +108,7 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
         if args.base.is_file():
             changed.train_cfg.base = str(args.base)
         folder = args.work_dir / method / f'trial_{trial.number}'
-        value = value_of(changed, folder, args.tasks)
+        value = run_trial(changed, folder, args.tasks)
         if not args.base.is_file():
             shutil.copyfile(folder / FILE_NAME, args.base)
         for file in folder.glob('*.pth'):
@@ -107,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('configs', nargs='+', type=Path)
     parser.add_argument('--trials', type=int, default=8)
-    parser.add_argument('--tasks', type=int, default=1, help='of the scenario, from the first')
+    parser.add_argument('--tasks', type=int, help='of the scenario, from the first; default: all')
     parser.add_argument('--seed', type=int, default=0, help='of the sampler')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/tune'))
     parser.add_argument(
