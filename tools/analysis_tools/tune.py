@@ -6,9 +6,9 @@
 The first trial is what the config says; the others are proposed by Optuna's TPE sampler within the
 ranges of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
 Its value is the mean over tasks of the harmonic mean of two shares: of the retained classes' AP
-that is kept, and of the AP of all classes forgotten so far, old ones included, that is gone. WORK_DIR/
-METHOD.log holds the trials: the same command goes on where it was cut. The best values are printed
-as they go into the config.
+that is kept, and of the AP of all classes forgotten so far, old ones included, that is gone.
+WORK_DIR/METHOD.log holds the trials: the same command goes on where it was cut. The best values are
+printed as they go into the config.
 """
 
 import argparse
