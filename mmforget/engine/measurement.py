@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from mmforget.engine.randomness import seed_step
 from mmforget.engine.step import ForgettingStep
@@ -58,9 +57,9 @@ class StreamMeasurement(Measurement):
 
     def outputs(self, stream: str, each: bool = False) -> Iterator[list[StreamOutput]]:
         self._step.train()
-        for module in self._step.detector.modules():
-            if isinstance(module, _DropoutNd):
-                module.eval()
+        # The detector itself stays in training mode, in which it gives what its losses need.
+        for child in self._step.detector.children():
+            child.eval()
         for number, batch in enumerate(islice(self._batches(), self._number)):
             seed_step(self._seed, self._task.index, number)
             yield self._step.measured(batch[stream], each)

@@ -70,6 +70,8 @@ class GSLoRAPlusPlus(GSLoRA):
 
     def measure(self, task: ForgettingTask, measurement: Measurement) -> None:
         if self.kind == 'head':
+            if self.prototypes:  # Those of the loaded detector hold for all tasks.
+                return
             rows = measurement.class_rows().detach().clone()
             self.prototypes = dict(enumerate(rows))
             return

@@ -35,8 +35,8 @@ class Relabelling:
         self._retained: list[int] = []
 
     def before_task(self, task: ForgettingTask, classes: Sequence[str]) -> None:
-        """Learns which labels are retained."""
-        self._retained = [classes.index(name) for name in task.retained]
+        """Learns which labels are retained and have images of their own."""
+        self._retained = [classes.index(name) for name in task.replayed]
 
     def stream_options(self, stream: str) -> StreamOptions:
         """How the relabelled stream is to be supervised."""

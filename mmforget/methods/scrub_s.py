@@ -17,7 +17,7 @@ from mmforget.structures import ForgettingTask, StreamOutput
 class SCRUBS(SCRUB):
     """SCRUB-S: retaining passes pull the weights towards their running mean (spec C).
 
-    L = γ·L_det(D_r) + α·KD(D_r) + s·‖θ − θ̄‖, θ̄ the exponential mean of θ over the task's steps. In
+    L = γ·L_det(D_r) + α·KD(D_r) + s·Σ_k ‖θ_k − θ̄_k‖, k over tensors, θ̄ the exponential mean of θ. In
     the authors' code θ̄ is never updated (spec E.1).
 
     Args:
@@ -56,9 +56,9 @@ class SCRUBS(SCRUB):
                 (weight - self._mean[name]).square().sum()
                 for name, weight in self._weights().items()
             ]
-            total = torch.stack(squares).sum()
             # The root has no gradient at zero, where every task begins.
-            terms['loss_smoothing'] = self.smoothing * (total + 1e-12).sqrt()
+            distances = (torch.stack(squares) + 1e-12).sqrt()
+            terms['loss_smoothing'] = self.smoothing * distances.sum()
         return terms
 
     def state_dict(self) -> dict[str, Any]:

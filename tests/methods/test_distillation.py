@@ -99,16 +99,17 @@ def test_scrub(axis, dim):
 
 
 def test_scrub_s_pulls_towards_the_running_mean():
-    weights = {'a': torch.zeros(3, requires_grad=True)}
+    weights = {name: torch.zeros(3, requires_grad=True) for name in 'ab'}
     method = SCRUBS(smoothing=0.5, decay=0.75)
     method.before_task(TASK, context(weights))
     with torch.no_grad():
-        weights['a'] += 4
+        for weight in weights.values():
+            weight += 4
     method.after_step()
     method.forgets = False
     forget, retain = pair()
     term = method.losses(forget, retain)['loss_smoothing']
-    assert term.item() == pytest.approx(0.5 * 3 * 3**0.5, rel=1e-5), 'the mean is at 1'
+    assert term.item() == pytest.approx(2 * 0.5 * 3 * 3**0.5, rel=1e-5), 'the mean is at 1'
     method.forgets = True
     assert 'loss_smoothing' not in method.losses(forget, retain)
 

@@ -44,11 +44,8 @@ def main() -> None:
         path.parent.parent.name: json.loads(path.read_text())['points']
         for path in sorted(args.folder.glob(f'*/seed_*/{CURVES_FILE}'), reverse=True)
     }
-    strengths = {
-        name: name.removeprefix('strength-')
-        for name in sorted(runs, key=lambda name: name.partition('-')[2].zfill(8))
-        if name.startswith('strength-')
-    }
+    found = {n: n.removeprefix('strength-') for n in runs if n.startswith('strength-')}
+    strengths = dict(sorted(found.items(), key=lambda pair: float(pair[1])))
     if strengths:
         figures = {'sparsity_path': sparsity_path(runs, strengths)}
     else:
