@@ -17,8 +17,8 @@ from mmforget.structures import ForgettingTask, StreamOutput
 class SCRUBS(SCRUB):
     """SCRUB-S: retaining passes pull the weights towards their running mean (spec C).
 
-    L = γ·L_det(D_r) + α·KD(D_r) + s·Σ_k ‖θ_k − θ̄_k‖, k over tensors, θ̄ the exponential mean of θ. In
-    the authors' code θ̄ is never updated (spec E.1).
+    L = γ·L_det(D_r) + α·KD(D_r) + s·Σ_k ‖θ_k − θ̄_k‖, k over tensors, θ̄ the exponential mean of θ.
+    In the authors' code θ̄ is never updated (spec E.1).
 
     Args:
         smoothing: s; the authors take 0.05 to 0.1.

@@ -44,9 +44,7 @@ def scenario_of(path: Path) -> dict[str, Any]:
     return config.scenario
 
 
-def prepared(
-    config: Config, folder: Path, seed: int, split: str, scenario: Any, base: Path | None
-) -> Config:
+def prepared(config: Config, folder: Path, seed: int, split: str, scenario: Any) -> Config:
     """A config for one run.
 
     Args:
@@ -55,7 +53,6 @@ def prepared(
         seed: Of everything that is drawn.
         split: ``'val'`` or ``'test'``: where forgetting is measured.
         scenario: In the place of the config's own; ``None`` keeps it.
-        base: Results of another run, whose reference is taken.
     """
     config.work_dir = str(folder)
     config.randomness = dict(seed=seed)
@@ -66,8 +63,6 @@ def prepared(
     if split == 'test':
         config.val_dataloader = config.test_dataloader
         config.val_evaluator = config.test_evaluator
-    if base is not None:
-        config.train_cfg.base = str(base)
     if (folder / RESUME_FILE).is_file():
         config.resume, config.load_from = True, None
     return config
@@ -81,10 +76,13 @@ def finished(folder: Path) -> bool:
     return len(document['tasks']) == len(document['run'].get('tasks', ()))
 
 
-def known_base(folder: Path) -> Path | None:
-    """Results of a run of the same tasks in which the loaded detector was measured."""
-    files = sorted(folder.glob(f'*/*/{FILE_NAME}'))
-    return next((path for path in files if read_results(path)['base']), None)
+def known_base(folder: Path, tasks: list[list[str]]) -> dict[str, Any] | None:
+    """The loaded detector's scores, as a run of the same tasks measured them."""
+    for path in sorted(folder.glob(f'*/*/{FILE_NAME}')):
+        document = read_results(path)
+        if document['base'] and document['run']['tasks'] == tasks:
+            return document['base']
+    return None
 
 
 @contextmanager
@@ -141,7 +139,18 @@ def main() -> None:
     scenario = scenario_of(args.scenario) if args.scenario else None
     runs = {}
     for path in args.configs:
-        runs |= runs_of(path)
+        found = runs_of(path)
+        if twice := sorted(found.keys() & runs.keys()):
+            parser.error(
+                f'{path} is another config of {", ".join(twice)}; their results would lie in one '
+                'folder. Compare them in two calls, with a --work-dir each.'
+            )
+        runs |= found
+    if scenario is not None and 'oracle' in runs:
+        parser.error(
+            'The oracle has a scenario of its own, all requests at once, which --scenario would '
+            'replace. Run it in a call without --scenario.'
+        )
     name = folder_name(args)
     for seed in args.seeds:
         for method, found in runs.items():
@@ -153,8 +162,11 @@ def main() -> None:
                 start = time.perf_counter()
                 config = found.copy()
                 config.merge_from_dict(args.cfg_options or {})
-                base = known_base(args.work_dir / name)
-                Runner.from_cfg(prepared(config, folder, seed, args.split, scenario, base)).train()
+                runner = Runner.from_cfg(prepared(config, folder, seed, args.split, scenario))
+                loop = runner.train_loop
+                tasks = [list(task.classes) for task in loop.scenario.tasks]
+                loop.base = known_base(args.work_dir / name, tasks)
+                runner.train()
                 gc.collect()
                 print(f'{folder}: {time.perf_counter() - start:.0f} s', flush=True)
 

@@ -32,6 +32,7 @@ from optuna.trial import TrialState
 from mmforget.apis.search_spaces import Range, search_space
 from mmforget.engine.results import FILE_NAME, read_results, write_atomically
 from mmforget.evaluation.forgetting_scores import harmonic_mean
+from mmforget.visualization.method_table import REFERENCES
 
 
 def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
@@ -146,6 +147,9 @@ def main() -> None:
     for path in args.configs:
         if not path.is_file():
             parser.error(f'{path} is no file; expected configs of forgetting runs.')
+        if path.stem.split('_')[0] in REFERENCES:
+            print(f'{path.stem}: a reference, not searched')
+            continue
         study = tune(path, args)
         trials = study.get_trials(states=[TrialState.COMPLETE])
         best[path.stem] = {'value': study.best_value, 'trials': len(trials), **study.best_params}
