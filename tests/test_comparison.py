@@ -148,11 +148,11 @@ def test_a_search_goes_on_where_it_was_cut(configs, tmp_path, monkeypatch, capsy
     # The first trial is the config itself; the others are apart from it and from each other.
     rates = [
         read_results(path)['run']['method'].get('forget_weight')
-        for path in sorted((tmp_path / 'gs-lora').glob('trial_*/forgetting.json'))
+        for path in sorted((tmp_path / 'gs-lora_tiny').glob('trial_*/forgetting.json'))
     ]
     assert len(rates) == len(set(rates)) == 3
     # Of two tasks only the first was run.
-    assert len(read_results(tmp_path / 'gs-lora' / 'trial_2' / 'forgetting.json')['tasks']) == 1
+    assert len(read_results(tmp_path / 'gs-lora_tiny' / 'trial_2' / 'forgetting.json')['tasks']) == 1
     assert not list(tmp_path.rglob('*.pth'))
 
 

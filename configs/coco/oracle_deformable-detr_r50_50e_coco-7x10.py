@@ -2,7 +2,7 @@
 #   python tools/train.py configs/coco/oracle_deformable-detr_r50_50e_coco-7x10.py
 _base_ = ['../_base_/forgetting/30e_coco-7x10-fewshot.py']
 train_cfg = dict(
-    method=dict(type='mmforget.FineTuning'),
+    method=dict(type='mmforget.FineTuning', auxiliary=True),
     # All requests at once; mmdet's own schedule.
     scenario=dict(
         tasks=[70],

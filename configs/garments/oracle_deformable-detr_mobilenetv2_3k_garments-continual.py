@@ -22,7 +22,7 @@ train_dataloader = dict(
 )
 train_cfg = dict(
     max_steps=max_steps,
-    method=dict(type='mmforget.FineTuning'),
+    method=dict(type='mmforget.FineTuning', auxiliary=True),
     # All requests at once.
     scenario=dict(
         tasks=[8],

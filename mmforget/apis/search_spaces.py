@@ -21,7 +21,7 @@ class Range:
 
 
 _FORGET = Range(0.1, 3.0)
-#: By method. Those of the authors (spec B.7, C) lie inside.
+#: By method. What the authors take in detection (spec B.7, C) lies inside.
 METHOD_SPACES: dict[str, dict[str, Range]] = {
     'GSLoRA': {'forget_weight': Range(0.03, 1.0), 'bound': Range(1.0, 15.0)},
     'GSLoRAPlusPlus': {
@@ -53,7 +53,7 @@ METHOD_SPACES: dict[str, dict[str, Range]] = {
 }
 #: By trainable part.
 LEARNING_RATES = {
-    'GroupSparseLoRAHook': Range(0.001, 0.02),
+    'GroupSparseLoRAHook': Range(0.0003, 0.02),
     'FullFineTuningHook': Range(0.00001, 0.001),
     'ReinitialisedHook': Range(0.0001, 0.003),
 }

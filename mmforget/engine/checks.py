@@ -50,6 +50,21 @@ def check_budget(part: TrainablePart, max_steps: int) -> None:
         )
 
 
+def check_trials(part: TrainablePart, method: ForgettingMethod) -> None:
+    """Checks that what weighs groups by the objective meets one objective.
+
+    Raises:
+        ValueError: The method changes it from step to step.
+    """
+    weighs = part.trial is not None or part.ranking_batches
+    if weighs and type(method).before_step is not ForgettingMethod.before_step:
+        raise ValueError(
+            f'The sparsity weighs groups by the objective before the first step, but '
+            f"{type(method).__name__}'s changes from step to step. Take sparsity=3e-4, the group "
+            'penalty, or another method.'
+        )
+
+
 def check_optimizer(part: TrainablePart, config: Mapping[str, Any]) -> None:
     """Checks that the trainable part can work with the optimiser.
 

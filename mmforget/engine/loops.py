@@ -36,7 +36,7 @@ from mmforget.engine.checkpoints import (
     save_resume_checkpoint,
     unpack_message_hub,
 )
-from mmforget.engine.checks import check_budget, check_method, check_optimizer
+from mmforget.engine.checks import check_budget, check_method, check_optimizer, check_trials
 from mmforget.engine.compilation import compiled
 from mmforget.engine.finite import check_finite, check_weights, matching_explained, on_host
 from mmforget.engine.fresh_detector import fresh_detector
@@ -46,6 +46,7 @@ from mmforget.engine.log_processor import ForgettingLogProcessor
 from mmforget.engine.measurement import PlainWeights, StreamMeasurement
 from mmforget.engine.randomness import derive_seed, seed_step
 from mmforget.engine.ranking import stream_gradients
+from mmforget.engine.reference import measured_on
 from mmforget.engine.results import read_results, write_results
 from mmforget.engine.schedules import fit_schedulers, keep_base_values
 from mmforget.engine.step import ForgettingStep
@@ -192,12 +193,13 @@ class ContinualForgettingLoop(BaseLoop):
         self.current_task: ForgettingTask | None = None
         self.metric: ForgettingMetric | None = None
         self._step: ForgettingStep | None = None
-        self.base: dict[str, Any] | None = read_results(base)['base'] if base else None
         self.rows: list[dict[str, Any]] = []
         self.stop_training = False
         self._seconds_before_resume = 0.0
         self._trainable_count = 0
         self._loaded_from = str(runner._load_from)
+        self._measured_on = measured_on(runner._val_dataloader, runner._val_evaluator)
+        self.base: dict[str, Any] | None = self._base_of(base) if base else None
         self._iter = 0
         self._epoch = 0
         self._weights_loaded = False
@@ -233,6 +235,7 @@ class ContinualForgettingLoop(BaseLoop):
         check_method(method, build_tap(model), self.scenario)
         part.check(model, self.scenario)
         check_budget(part, min(self.task_steps))
+        check_trials(part, method)
         check_optimizer(part, self.optimizer_config)
         check_num_cp(model, self.num_cp)
         check_forget_classes(self.index, self.scenario)
@@ -425,6 +428,23 @@ class ContinualForgettingLoop(BaseLoop):
         )
         return None
 
+    @property
+    def reference(self) -> dict[str, Any]:
+        """What the base depends on: a run in which it is the same has the same base."""
+        return {'loaded_from': self._loaded_from, 'measured_on': self._measured_on}
+
+    def _base_of(self, path: str) -> dict[str, Any]:
+        """What another run has measured of the loaded detector."""
+        document = read_results(path)
+        for key, value in self.reference.items():
+            found = document['run'].get(key, value)  # Unknown of files of older versions.
+            if found != value:
+                raise ValueError(
+                    f'base={str(path)!r} is of a run with {key}={found!r}, this one has {value!r}: '
+                    'its reference is of something else. Leave base out, and it is measured.'
+                )
+        return document['base']
+
     def _evaluate_base(self, metric: ForgettingMetric | None) -> None:
         """Measures the loaded detector: the reference of every Drop."""
         self.base = {}
@@ -438,6 +458,7 @@ class ContinualForgettingLoop(BaseLoop):
     def _write_results(self) -> None:
         run = {
             **self._identity(),
+            **self.reference,
             'batch_sizes': {name: self._batch_size(name) for name in _STREAMS},
             'mmforget': __version__,
         }

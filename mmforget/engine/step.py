@@ -204,7 +204,8 @@ class ForgettingStep(nn.Module):
         outputs = self.tap.forward(inputs, samples, streams)
         asked = {name: streams[name] for name in streams if name in self.method.teacher_streams}
         if self.teacher is not None and asked:
-            for name, output in self.teacher.outputs(inputs, samples, asked).items():
+            answers = self.teacher.outputs(inputs, samples, asked, self.tap)
+            for name, output in answers.items():
                 outputs[name].teacher = output
         return outputs
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmforget.structures import StreamOutput
-from mmforget.taps import Stream, StreamOptions, TrunkCache, build_tap
+from mmforget.taps import Stream, StreamOptions, Tap, TrunkCache, build_tap
 
 
 class Teacher:
@@ -48,34 +48,53 @@ class Teacher:
 
     @torch.no_grad()
     def replace(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes all parameters from elsewhere; nothing is shared with the student any more."""
-        for name, parameter in self._student.named_parameters():
-            self._set(name, weights[name].to(parameter.device, copy=True))
+        """Takes all weights and statistics from elsewhere; nothing is shared any more."""
+        for name, tensor in chain(self._student.named_parameters(), self._student.named_buffers()):
+            if name in weights:  # Some buffers are constants and in no checkpoint.
+                self._set(name, weights[name].to(tensor.device, copy=True))
         self._tap = None
 
     def _set(self, name: str, value: Tensor) -> None:
         owner, _, last = name.rpartition('.')
         module = self.detector.get_submodule(owner)
-        setattr(module, last, nn.Parameter(value, requires_grad=False))
+        if last in module._buffers:
+            module._buffers[last] = value
+        else:
+            setattr(module, last, nn.Parameter(value, requires_grad=False))
         self._own.add(name)
 
     @torch.no_grad()
     def outputs(
-        self, inputs: Tensor, samples: Sequence[Any], streams: Mapping[str, Stream]
+        self,
+        inputs: Tensor,
+        samples: Sequence[Any],
+        streams: Mapping[str, Stream],
+        student: Tap | None = None,
     ) -> dict[str, StreamOutput]:
-        """What the teacher gives for a preprocessed batch, by stream; no losses."""
+        """What the teacher gives for a preprocessed batch; no losses.
+
+        Args:
+            inputs: Images of all streams, (B, 3, H, W).
+            samples: One for each image.
+            streams: Those that are wanted, next to each other; the rest is not computed.
+            student: Its tap, whose padding the teacher follows.
+        """
         if self._tap is None:
             self._tap = build_tap(self.detector, self.cache)
-        wanted = {
-            name: Stream(s.images, StreamOptions(losses=False, halfway=s.options.halfway))
-            for name, s in streams.items()
-        }
-        return self._tap.forward(inputs, samples, wanted)
+        self._tap.leader = student
+        start = min(stream.images.start for stream in streams.values())
+        stop = max(stream.images.stop for stream in streams.values())
+        wanted = {}
+        for name, stream in streams.items():
+            place = slice(stream.images.start - start, stream.images.stop - start)
+            options = StreamOptions(losses=False, halfway=stream.options.halfway)
+            wanted[name] = Stream(place, options)
+        return self._tap.forward(inputs[start:stop], samples[start:stop], wanted)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that are no longer the student's."""
-        parameters = dict(self.detector.named_parameters())
-        return {name: parameters[name].detach() for name in sorted(self._own)}
+        tensors = dict(chain(self.detector.named_parameters(), self.detector.named_buffers()))
+        return {name: tensors[name].detach() for name in sorted(self._own)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restores ``state_dict``."""

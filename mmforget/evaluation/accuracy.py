@@ -72,8 +72,13 @@ class ForgettingAccuracy(BaseMetric, ForgettingMetric):
         """Puts the metric into a loop's hands.
 
         Raises:
-            ValueError: ``base`` was measured with another label map.
+            ValueError: ``base`` was measured with another label map, or is a detector's.
         """
+        if base and 'images' not in base:
+            raise ValueError(
+                f'The base reference has the keys {sorted(base)}; expected images among them, as '
+                "ForgettingAccuracy measures them: it seems to be a detector's."
+            )
         missing = [n for n in scenario.classes if base and n not in base.get('per_class', {})]
         if missing:
             raise ValueError(

@@ -20,7 +20,7 @@ class DER(RelabelledReplay):
         strength: λ, of the mean over images; 0.001 of a batch's sum in the authors' code.
         labels: Of the forget set, see :class:`~mmforget.methods.relabelling.Relabelling`.
         forget_weight: Of L_det(D̃_f).
-        teacher: ``'loaded'`` or ``'previous'``.
+        teacher: ``'loaded'``, ``'previous'`` or ``'untrained'``.
 
     Raises:
         ValueError: A weight is negative, or ``labels`` is unknown.

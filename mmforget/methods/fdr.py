@@ -19,7 +19,7 @@ class FDR(RelabelledReplay):
             detection code (spec E.1).
         labels: Of the forget set, see :class:`~mmforget.methods.relabelling.Relabelling`.
         forget_weight: Of L_det(D̃_f).
-        teacher: ``'loaded'`` or ``'previous'``.
+        teacher: ``'loaded'``, ``'previous'`` or ``'untrained'``.
 
     Raises:
         ValueError: A weight is negative, or ``axis`` or ``labels`` is unknown.

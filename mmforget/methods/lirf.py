@@ -30,7 +30,7 @@ class LIRF(LwF):
         retain_weight: w_r; 5.
         temperature: T of KD; 10.
         labels: Of the forget set, see :class:`~mmforget.methods.relabelling.Relabelling`.
-        teacher: ``'loaded'`` or ``'previous'``.
+        teacher: ``'loaded'``, ``'previous'`` or ``'untrained'``.
 
     Raises:
         ValueError: ``share`` lies outside [0, 1], a weight is negative, ``temperature`` is not

@@ -22,7 +22,7 @@ class LwF(RelabelledReplay):
         temperature: T of KD.
         labels: Of the forget set, see :class:`~mmforget.methods.relabelling.Relabelling`.
         forget_weight: Of L_det(D̃_f).
-        teacher: ``'loaded'`` or ``'previous'``.
+        teacher: ``'loaded'``, ``'previous'`` or ``'untrained'``.
 
     Raises:
         ValueError: A weight is negative, ``temperature`` is not positive, or ``labels`` is unknown.

@@ -1,6 +1,7 @@
 """Training on retained data and relabelled forgotten data: what many baselines begin with."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -38,7 +39,8 @@ class RelabelledReplay(ForgettingMethod):
         self.relabelling.before_task(task, context.classes)
 
     def stream_options(self, stream: str) -> StreamOptions:
-        return self.relabelling.stream_options(stream)
+        weight = self.forget_weight if stream == FORGET else self.retain_weight
+        return replace(self.relabelling.stream_options(stream), losses=bool(weight))
 
     def targets(self, stream: str, data_samples: Sequence[Any]) -> Sequence[Any]:
         return self.relabelling.targets(stream, data_samples)

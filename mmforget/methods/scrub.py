@@ -14,7 +14,8 @@ class SCRUB(ForgettingMethod):
 
     A forgetting pass has L = −KD(D_f), a retaining pass L = γ·L_det(D_r) + α·KD(D_r) (spec C). Each
     of ``cycles`` equal parts of the budget has ``rounds`` times one pass of either kind, then
-    ``rounds`` retaining passes. The authors divide the learning rate by 10 after two thirds:
+    ``rounds`` retaining passes. Where there is no dropout a task's first pass changes nothing:
+    teacher and student agree. The authors divide the learning rate by 10 after two thirds:
     ``MultiStepLR``.
 
     Args:
@@ -25,7 +26,7 @@ class SCRUB(ForgettingMethod):
         rounds: 5.
         axis: Along which KD is taken: ``'classes'``, or ``'queries'`` as in the authors' detection
             code (spec E.1).
-        teacher: ``'loaded'`` or ``'previous'``.
+        teacher: ``'loaded'``, ``'previous'`` or ``'untrained'``.
 
     Raises:
         ValueError: A weight is negative, a number is not positive, or ``axis`` is unknown.

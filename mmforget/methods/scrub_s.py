@@ -15,9 +15,9 @@ from mmforget.structures import ForgettingTask, StreamOutput
 
 @METHODS.register_module()
 class SCRUBS(SCRUB):
-    """SCRUB-S: retaining passes pull the weights towards their running mean (spec C).
+    """SCRUB-S: every pass pulls the weights towards their running mean (spec C).
 
-    L = γ·L_det(D_r) + α·KD(D_r) + s·Σ_k ‖θ_k − θ̄_k‖, k over tensors, θ̄ the exponential mean of θ.
+    SCRUB's loss of either pass + s·Σ_k ‖θ_k − θ̄_k‖, k over tensors, θ̄ the exponential mean of θ.
     In the authors' code θ̄ is never updated (spec E.1).
 
     Args:
@@ -51,15 +51,12 @@ class SCRUBS(SCRUB):
 
     def losses(self, forget: StreamOutput, retain: StreamOutput) -> dict[str, Tensor]:
         terms = super().losses(forget, retain)
-        if not self.forgets:
-            squares = [
-                (weight - self._mean[name]).square().sum()
-                for name, weight in self._weights().items()
-            ]
-            # The root has no gradient at zero, where every task begins.
-            distances = (torch.stack(squares) + 1e-12).sqrt()
-            terms['loss_smoothing'] = self.smoothing * distances.sum()
-        return terms
+        squares = [
+            (weight - self._mean[name]).square().sum() for name, weight in self._weights().items()
+        ]
+        # The root has no gradient at zero, where every task begins.
+        distances = (torch.stack(squares) + 1e-12).sqrt()
+        return {**terms, 'loss_smoothing': self.smoothing * distances.sum()}
 
     def state_dict(self) -> dict[str, Any]:
         return {'mean': self._mean}

@@ -25,7 +25,12 @@ def flat(name: str) -> str:
 def detection_terms(
     losses: Mapping[str, Tensor], stream: str, weight: float = 1.0
 ) -> dict[str, Tensor]:
-    """The detector's own losses of one stream, each as a term of the objective."""
+    """The detector's own losses of one stream, each as a term of the objective.
+
+    None with weight 0: zero times what is not finite would be no number.
+    """
+    if not weight:
+        return {}
     return {f'loss_{stream}_{flat(name)}': weight * value for name, value in losses.items()}
 
 

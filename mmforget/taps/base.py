@@ -73,6 +73,8 @@ class Tap:
     Attributes:
         fields: The fields of ``StreamOutput`` that the family can give.
         one_to_one: Whether an object is matched with one prediction, as of queries, or with many.
+        leader: The tap of a student, for that of its teacher: images whose shape their company
+            changes are padded where the student pads them.
     """
 
     fields: frozenset[str] = frozenset()
@@ -81,6 +83,7 @@ class Tap:
     def __init__(self, detector: nn.Module, cache: TrunkCache | None = None) -> None:
         self.detector = detector
         self.cache = cache
+        self.leader: Tap | None = None
         self._tensors = StageTensors(lambda: self.stages())
 
     def check(self, options: StreamOptions) -> None:

@@ -210,6 +210,10 @@ class DETRTap(Tap):
         """What the head is called with; frozen stages without gradient, from the cache if any."""
         frozen = self.frozen_stages()
         alike = all(shape == inputs.shape[-2:] for shape in own_shapes(inputs, data_samples))
+        if self.leader is not None and not alike:
+            theirs = self.leader.frozen_stages()
+            # A cut within backbone or neck leaves each image alone in all of them.
+            frozen = [name for name in frozen if name in theirs or (theirs and name == FEATURES)]
         if frozen and not (self.cache is None and alike):
             return self._trunk.head_inputs(inputs, data_samples, frozen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and FEATURES not in frozen):

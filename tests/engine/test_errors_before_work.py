@@ -50,6 +50,11 @@ def refused(make_runner, work_dir, error, message, **overrides):
             "has the type 'SGD', but the sparsity reads the state of Adam or AdamW. Take",
         ),
         (
+            {'custom_hooks': [{**HOOK, 'sparsity': {'type': 'GroupTrial', 'steps': 1}}],
+             'train_cfg.method': {'type': 'mmforget.SCRUB'}},
+            "weighs groups by the objective .*, but SCRUB's changes from step to step. Take",
+        ),
+        (
             {'train_cfg.method': {'type': 'mmforget.GSLoRA', 'forget_weight': [0.1, 0.2]},
              'train_cfg.scenario.tasks': [['bag'], ['coat'], ['dress']]},
             '2 forget weights.*task number 3',

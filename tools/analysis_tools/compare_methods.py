@@ -17,7 +17,7 @@ import gc
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,16 @@ def finished(folder: Path) -> bool:
     return len(document['tasks']) == len(document['run'].get('tasks', ()))
 
 
-def known_base(folder: Path, tasks: list[list[str]]) -> dict[str, Any] | None:
-    """The loaded detector's scores, as a run of the same tasks measured them."""
+def known_base(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The loaded detector's scores, as another run in the folder measured them.
+
+    Args:
+        folder: Of all runs.
+        run: The tasks and what the base depends on, as the results file has them.
+    """
     for path in sorted(folder.glob(f'*/*/{FILE_NAME}')):
         document = read_results(path)
-        if document['base'] and document['run']['tasks'] == tasks:
+        if document['base'] and all(document['run'].get(k) == v for k, v in run.items()):
             return document['base']
     return None
 
@@ -110,11 +115,35 @@ def runs_of(path: Path) -> dict[str, Config]:
     return found
 
 
+def common_name(path: Path, scenario: Path | None = None) -> str:
+    """What runs on the same tasks have in common: the detector and the scenario.
+
+    Args:
+        path: METHOD_DETECTOR_..._SCHEDULE_SCENARIO.py.
+        scenario: In the place of the config's own.
+    """
+    parts = path.stem.split('_')
+    # Without the schedule: the oracle's is another one.
+    return '_'.join([*parts[1:-2], parts[-1] if scenario is None else scenario.stem])
+
+
 def folder_name(args: argparse.Namespace) -> str:
-    """What the runs have in common: the scenario, or the ablation."""
-    own = args.configs[0]
-    name = f'ablation_{own.stem}' if own.parent.name == 'ablations' else 'own_scenario'
-    name = args.scenario.stem if args.scenario else name
+    """The folder of all runs of this call.
+
+    Raises:
+        ValueError: The configs are of different detectors or scenarios.
+    """
+    ablation = args.configs[0].parent.name == 'ablations'
+    names = {
+        f'ablation_{path.stem}' if ablation else common_name(path, args.scenario)
+        for path in args.configs
+    }
+    if len(names) > 1:
+        raise ValueError(
+            f'The configs are of {" and ".join(sorted(names))}; expected one detector and one '
+            'scenario, METHOD_DETECTOR_..._SCHEDULE_SCENARIO.py. Compare them in two calls.'
+        )
+    (name,) = names
     return f'{name}_val' if args.split == 'val' else name
 
 
@@ -165,7 +194,8 @@ def main() -> None:
                 runner = Runner.from_cfg(prepared(config, folder, seed, args.split, scenario))
                 loop = runner.train_loop
                 tasks = [list(task.classes) for task in loop.scenario.tasks]
-                loop.base = known_base(args.work_dir / name, tasks)
+                own = {'tasks': tasks, **loop.reference}
+                loop.base = known_base(args.work_dir / name, own)
                 runner.train()
                 gc.collect()
                 print(f'{folder}: {time.perf_counter() - start:.0f} s', flush=True)

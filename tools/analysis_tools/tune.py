@@ -7,8 +7,8 @@ The first trial is what the config says; the others are proposed by Optuna's TPE
 ranges of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
 Its value is the mean over tasks of the harmonic mean of two shares: of the retained classes' AP
 that is kept, and of the AP of all classes forgotten so far, old ones included, that is gone.
-WORK_DIR/METHOD.log holds the trials: the same command goes on where it was cut. The best values are
-printed as they go into the config.
+WORK_DIR/CONFIG.log holds the trials: the same command goes on where it was cut, and two on
+different configs may run side by side. The best values are printed as they go into the config.
 """
 
 import argparse
@@ -30,20 +30,34 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mmforget.apis.search_spaces import Range, search_space
+from mmforget.engine.loops import build_method
 from mmforget.engine.results import FILE_NAME, read_results, write_atomically
 from mmforget.evaluation.forgetting_scores import harmonic_mean
 from mmforget.visualization.method_table import REFERENCES
 
 
 def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
-    """What the config says, as far as it says it: the first trial."""
+    """What the config says, or the method where the config leaves it out: the first trial.
+
+    Raises:
+        ValueError: A value lies outside the range in which it is searched.
+    """
+    method = build_method(config.train_cfg.method)
     values = {}
     for key, place in space.items():
         found = config
         for part in key.split('.'):
             found = found.get(part) if hasattr(found, 'get') else None
-        if isinstance(found, (int, float)):
-            values[key] = min(max(float(found), place.low), place.high)
+        if found is None:
+            found = getattr(method, key.rpartition('.')[2], None)
+        if not isinstance(found, (int, float)):
+            continue  # One for each task, for example; it is searched as one for all.
+        if not place.low <= found <= place.high:
+            raise ValueError(
+                f'{key} is {found!r} in the config, but is searched from {place.low} to '
+                f'{place.high}. Widen the range in mmforget/apis/search_spaces.py.'
+            )
+        values[key] = float(found)
     return values
 
 
@@ -89,37 +103,39 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
     config.merge_from_dict(args.cfg_options or {})
     space = search_space(config)
     method = path.stem.split('_')[0]
+    base = args.work_dir / f'base_{path.stem.partition("_")[2]}.json'
     args.work_dir.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         study_name=path.stem,
-        storage=JournalStorage(JournalFileBackend(str(args.work_dir / f'{method}.log'))),
+        storage=JournalStorage(JournalFileBackend(str(args.work_dir / f'{path.stem}.log'))),
         direction='maximize',
         load_if_exists=True,
     )
     # Begun anew, the sampler would propose once more what was tried before a cut.
     study.sampler = optuna.samplers.TPESampler(seed=args.seed + len(study.trials))
-    if not study.trials:
-        study.enqueue_trial(present_values(config, space))
+    first = present_values(config, space)
+    done = study.get_trials(states=[TrialState.COMPLETE])
+    if not any(trial.params == first for trial in done):
+        study.enqueue_trial(first)
 
     def objective(trial: optuna.Trial) -> float:
         changed = config.copy()
         for key, place in space.items():
             value = trial.suggest_float(key, place.low, place.high, log=place.log)
             changed.merge_from_dict({key: float(f'{value:.2g}')})
-        if args.base.is_file():
-            changed.train_cfg.base = str(args.base)
-        folder = args.work_dir / method / f'trial_{trial.number}'
+        if base.is_file():
+            changed.train_cfg.base = str(base)
+        folder = args.work_dir / path.stem / f'trial_{trial.number}'
         value = run_trial(changed, folder, args.tasks)
-        if not args.base.is_file():
-            shutil.copyfile(folder / FILE_NAME, args.base)
+        if not base.is_file():
+            write_atomically(base, (folder / FILE_NAME).read_text())
         for file in folder.glob('*.pth'):
             file.unlink()
         gc.collect()
         print(f'{method} {trial.number}: {value:.4f} {_said(trial.params)}', flush=True)
         return value
 
-    done = len(study.get_trials(states=[TrialState.COMPLETE]))
-    study.optimize(objective, n_trials=max(0, args.trials - done))
+    study.optimize(objective, n_trials=max(0, args.trials - len(done)))
     return study
 
 
@@ -138,8 +154,6 @@ def main() -> None:
         '--cfg-options', nargs='+', action=DictAction, help='settings of all configs, KEY=VALUE'
     )
     args = parser.parse_args()
-    # The loaded detector is measured once.
-    args.base = args.work_dir / 'base.json'
     warnings.filterwarnings('ignore')
     logging.disable(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
