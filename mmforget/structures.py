@@ -262,7 +262,8 @@ class ProtocolResult:
 class ResultsRow:
     """One row of ``forgetting.json``: what one task did (design, section 3).
 
-    ``images`` are those that each stream draws from, ``segm`` holds ``full``, ``restricted`` and
+    ``images`` are those that each stream draws from, ``batches_before`` what was run through the
+    network before the first step (``ranking``, ``trials``, ``measurement``), ``segm`` holds ``full``, ``restricted`` and
     ``per_class`` of masks, where they are scored.
     """
 
@@ -279,6 +280,7 @@ class ResultsRow:
     restricted: dict[str, float | None] = field(default_factory=dict)
     per_class: dict[str, list[float | None]] = field(default_factory=dict)
     segm: dict[str, Any] = field(default_factory=dict)
+    batches_before: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON types; without ``segm`` where no mask was scored."""

@@ -86,6 +86,10 @@ def test_the_table_is_printed(compared, monkeypatch, capsys):
     assert '| fine-tuning' in said and '| gs-lora' in said and 'Seeds: 1, 2.' in said
     call(monkeypatch, 'results_table.py', compared / 'gs-lora' / 'seed_1')
     assert '| seed_1' in capsys.readouterr().out
+    runs = [compared / name / 'seed_1' for name in ('gs-lora', 'fine-tuning')]
+    call(monkeypatch, 'results_table.py', *runs)
+    said = capsys.readouterr().out
+    assert '| gs-lora/seed_1' in said and '| fine-tuning/seed_1' in said
 
 
 def test_a_page_that_is_stale_is_found_out(compared, monkeypatch, tmp_path, capsys):

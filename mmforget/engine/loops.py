@@ -197,6 +197,8 @@ class ContinualForgettingLoop(BaseLoop):
         self.stop_training = False
         self._seconds_before_resume = 0.0
         self._trainable_count = 0
+        self._batches_before: dict[str, int] = {}
+        self._paused = 0.0
         self._loaded_from = str(runner._load_from)
         self._measured_on = measured_on(runner._val_dataloader, runner._val_evaluator)
         self.base: dict[str, Any] | None = self._base_of(base) if base else None
@@ -365,6 +367,7 @@ class ContinualForgettingLoop(BaseLoop):
         self.base, self.rows = state['base'], list(state['rows'])
         self._seconds_before_resume = state['seconds']
         self._trainable_count = state['trainable_count']
+        self._batches_before = dict(state['batches_before'])
         self._loaded_from = state['loaded_from']
         checkpoint['message_hub'] = unpack_message_hub(checkpoint['message_hub'])
         if state['trainable'] is not None:
@@ -478,8 +481,10 @@ class ContinualForgettingLoop(BaseLoop):
         self.current_task = task
         runner.logger.info(f'{task.name}: forget {", ".join(task.classes)}.')
         start = time.perf_counter() - self._seconds_before_resume
+        self._paused = 0.0
         _reset_peak_memory()
         if self._live is None:
+            self._batches_before = {}
             trainable = self.build_trainable()
             self._measure(task, trainable)
             trainable.inject(runner.model, task, derive_seed(runner.seed, task.index))
@@ -507,7 +512,7 @@ class ContinualForgettingLoop(BaseLoop):
             self._run_step(task, step, batch)
             if self._checkpoint_due():
                 check_weights(runner.model, task.name, self.task_step)
-                self._save_resume(trainable.structure(), time.perf_counter() - start)
+                self._save_resume(trainable.structure(), self._seconds_since(start))
         check_weights(runner.model, task.name, self.task_step)
         method.after_task()
         row = ResultsRow(
@@ -515,11 +520,12 @@ class ContinualForgettingLoop(BaseLoop):
             classes=list(task.classes),
             steps=self.task_step,
             images={name: len(self._stream(task, name)) for name in _STREAMS},
-            seconds=round(time.perf_counter() - start, 3),
+            seconds=round(self._seconds_since(start), 3),
             peak_memory_mb=round(_peak_memory_mb(), 1),
             trainable=self._trainable_count,
             trainable_share=0.0,
             groups=trainable.group_norms(),
+            batches_before=dict(self._batches_before),
         )
         self._step = None
         self._fold_and_save(task, trainable)
@@ -535,8 +541,14 @@ class ContinualForgettingLoop(BaseLoop):
         self._save_resume()
         runner.call_hook('after_forgetting_evaluation', task=task, row=row)
 
+    def _seconds_since(self, start: float) -> float:
+        """Of the task's own work: measurements in its midst are none of it."""
+        return time.perf_counter() - start - self._paused
+
     def measure_now(self) -> dict[str, Any]:
         """Scores of the detector as it is in the middle of a task, which goes on as before.
+
+        The time that it takes does not count as the task's.
 
         Returns:
             ``full``, ``restricted`` and ``per_class``, as in a row of the results file.
@@ -549,9 +561,11 @@ class ContinualForgettingLoop(BaseLoop):
                 'measure_now was called where no task is under way, or without a metric of '
                 'forgetting in val_evaluator.'
             )
+        start = time.perf_counter()
         self.metric.set_task(self.current_task)
         self._validate()
         self._step.train()
+        self._paused += time.perf_counter() - start
         return self.metric.row()
 
     def _prepare_step(self, trainable: TrainablePart) -> ForgettingStep:
@@ -575,19 +589,23 @@ class ContinualForgettingLoop(BaseLoop):
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in weights)
         step = ForgettingStep(model, build_tap(model), self.method, PlainWeights(weights))
-        self.method.measure(
+        measurement = StreamMeasurement(
+            step,
+            weights,
+            lambda: self._batches(task),
+            self.method.measured_batches,
+            self.runner.seed,
             task,
-            StreamMeasurement(
-                step,
-                weights,
-                lambda: self._batches(task),
-                self.method.measured_batches,
-                self.runner.seed,
-                task,
-            ),
         )
+        self.method.measure(task, measurement)
+        self._count_before('measurement', measurement.batches_seen)
         for name, flag in flags.items():
             parameters[name].requires_grad_(flag)
+
+    def _count_before(self, what: str, batches: int) -> None:
+        """Notes batches that go through the network before the first step."""
+        if batches:
+            self._batches_before[what] = batches
 
     def _update_teacher(self, teacher: Teacher, task: ForgettingTask, names: Sequence[str]) -> None:
         kind = self.method.teacher
@@ -605,6 +623,7 @@ class ContinualForgettingLoop(BaseLoop):
         forget, retain = stream_gradients(
             step, islice(self._batches(task), number), self.runner.seed, task.index
         )
+        self._count_before('ranking', number)
         scores = step.trainable.rank_groups(forget, retain)
         listed = ', '.join(f'{name} {score:.3g}' for name, score in scores.items())
         self.runner.logger.info(f'{task.name}: scores of the groups: {listed}.')
@@ -623,6 +642,7 @@ class ContinualForgettingLoop(BaseLoop):
             task.index,
         )
         trainable.choose_groups(gains)
+        self._count_before('trials', len(gains) * (plan.steps + plan.held_out) + plan.held_out)
         step.train()
         listed = ', '.join(f'{name} {gain:.3g}' for name, gain in gains.items())
         self.runner.logger.info(f'{task.name}: gain of each group alone: {listed}.')
@@ -788,6 +808,7 @@ class ContinualForgettingLoop(BaseLoop):
             'rows': self.rows,
             'loaded_from': self._loaded_from,
             'trainable_count': self._trainable_count,
+            'batches_before': self._batches_before,
             'trainable': trainable,
             'method': self.method.state_dict(),
             'teacher': None if self.teacher is None else self.teacher.state_dict(),

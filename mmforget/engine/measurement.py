@@ -37,6 +37,9 @@ class StreamMeasurement(Measurement):
         number: How many are taken.
         seed: The run's.
         task: The task.
+
+    Attributes:
+        batches_seen: Batches of one stream that have been run.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class StreamMeasurement(Measurement):
         self._number = number
         self._seed = seed
         self._task = task
+        self.batches_seen = 0
 
     def outputs(self, stream: str, each: bool = False) -> Iterator[list[StreamOutput]]:
         self._step.train()
@@ -62,6 +66,7 @@ class StreamMeasurement(Measurement):
             child.eval()
         for number, batch in enumerate(islice(self._batches(), self._number)):
             seed_step(self._seed, self._task.index, number)
+            self.batches_seen += 1
             yield self._step.measured(batch[stream], each)
 
     def class_rows(self) -> Tensor:

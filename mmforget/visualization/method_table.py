@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from mmforget.evaluation.forgetting_scores import scored_sets
 from mmforget.structures import ForgettingScenario, ForgettingTask
 from mmforget.visualization.tables import text_table
 
 #: Runs that are no methods but say what to compare with, in the order in which they stand.
 REFERENCES = ('oracle', 'retrain', 'retain-only', 'random-drop')
+_KINDS = {
+    'ranking': 'the ranking of groups',
+    'trials': 'trials of groups',
+    'measurement': 'importances or prototypes',
+}
 Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -64,8 +70,10 @@ def method_table(runs: Documents, protocol: str = 'full', by_name: bool = False)
         *([f'{prefix}_m'] if tasks[0].missing else []),
         'H',
     ]
+    for name, found in done.items():
+        _check_same_run(name, found)
     scores = {name: _scores(name, found, tasks, names, protocol) for name, found in done.items()}
-    oracle = scores['oracle'].tasks[-1][f'{prefix}_r'] if 'oracle' in scores else []
+    oracle = scores['oracle'].tasks[-1].get(f'{prefix}_r', []) if 'oracle' in scores else []
     columns = [
         (place, name)
         for place in range(len(tasks))
@@ -75,7 +83,8 @@ def method_table(runs: Documents, protocol: str = 'full', by_name: bool = False)
     header = ['method', *(f'{place + 1}: {name}' for place, name in columns)]
     header += [f'{prefix}_r / oracle', 'living groups', 'trainable', 'seconds']
     kind = 'classifier' if prefix == 'Acc' else 'detector'
-    references = _loaded(first, tasks, names, protocol)
+    of_same_tasks = [d for name, found in done.items() if name != 'oracle' for d in found]
+    references = _loaded(of_same_tasks, tasks, names, protocol)
     rows = [_row(one, columns, '', '-') for one in (_named(f'loaded {kind}', references[0]),)] + [
         _row(_named('ceiling of H', references[1]), columns, '', '-')
     ]
@@ -113,7 +122,7 @@ def _scores(
         own = tasks_of(document)
         if name == 'oracle' and own != tuple(tasks):
             _check_same_end(own[-1], tasks[-1])
-            last = _of_classes(document['tasks'][-1]['per_class'], tasks[-1], protocol)
+            last = _of_classes(document, tasks[-1], protocol)
             _add(found[-1], last, names)
             continue
         if own != tuple(tasks):
@@ -141,17 +150,51 @@ def _check_same_end(own: ForgettingTask, task: ForgettingTask) -> None:
 
 
 def _of_classes(
-    per_class: Mapping[str, Sequence[float | None]], task: ForgettingTask, protocol: str
+    document: Mapping[str, Any], task: ForgettingTask, protocol: str
 ) -> dict[str, float | None]:
-    """AP of a task's sets out of a run that has forgotten them in another order."""
+    """Scores of a task's sets out of a run that has forgotten them in another order.
+
+    Of the restricted protocol nothing is known: each set there has images of its own.
+    """
     if protocol != 'full':
         return {}
-    sets = {'AP_f': task.classes, 'AP_o': task.forgotten, 'AP_r': task.retained}
+    per_class = {name: now for name, (_, now) in document['tasks'][-1]['per_class'].items()}
+    images = document['base'].get('images')  # A classifier's: accuracy is that of all images.
+    prefix = 'AP' if images is None else 'Acc'
     return {
-        name: mean(per_class[c][1] for c in classes if per_class[c][1] is not None)
-        for name, classes in sets.items()
-        if classes
+        f'{prefix}_{letter}': _mean(names, per_class, images)
+        for letter, names in scored_sets(task).items()
     }
+
+
+def _mean(
+    names: Sequence[str], per_class: Mapping[str, float | None], weights: Mapping[str, int] | None
+) -> float | None:
+    """Mean over classes, ``None`` where there is nothing to take it of."""
+    known = [name for name in names if per_class[name] is not None]
+    shares = [1 if weights is None else weights[name] for name in known]
+    if not sum(shares):
+        return None
+    return sum(s * per_class[n] for n, s in zip(known, shares, strict=True)) / sum(shares)
+
+
+def _check_same_run(name: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Raises where what is taken for seeds of one method differs in more than the seed."""
+    known = documents[0]['run']
+    for document in documents[1:]:
+        own = document['run']
+        for key in sorted((known.keys() | own.keys()) - {'seed', 'mmforget'}):
+            if known.get(key) != own.get(key):
+                raise ValueError(
+                    f'Two runs named {name} have {key}={known.get(key)!r} and {own.get(key)!r}; '
+                    'expected runs that differ in their seed alone. Compare them by folders of '
+                    'their own names.'
+                )
+    seeds = [document['run']['seed'] for document in documents]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f'{name} has the seeds {", ".join(map(str, sorted(seeds)))}; expected one run of each.'
+        )
 
 
 def _add(
@@ -164,23 +207,28 @@ def _add(
 
 
 def _loaded(
-    document: Mapping[str, Any],
+    documents: Sequence[Mapping[str, Any]],
     tasks: Sequence[ForgettingTask],
     names: Sequence[str],
     protocol: str,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """The loaded model's scores and those at which H is highest, for each task."""
     loaded, ceiling = [], []
+    images = documents[0]['base'].get('images')
     for place, task in enumerate(tasks):
-        row = document['tasks'][place]
+        row = documents[0]['tasks'][place]
         before = row[protocol]
-        base_r = _divided(before[_relative(names)], before[names[2]])
         base_f = _sum(before['drop'], before[names[0]])
+        # A method that has lost all of the retained classes tells nothing of what they were.
+        kept = (document['tasks'][place][protocol] for document in documents)
+        shares = (_divided(own[_relative(names)], own[names[2]]) for own in kept)
+        base_r = next((share for share in shares if share is not None), None)
         loaded.append({names[0]: base_f, names[2]: base_r})
-        if protocol == 'full' and task.forgotten and names[0] == 'AP_f':
-            olds = [row['per_class'][name][0] for name in task.forgotten]
-            known = [ap for ap in olds if ap is not None]
-            loaded[-1]['AP_o'] = mean(known) if known else None
+        if protocol == 'full':
+            per_class = {name: known for name, (known, _) in row['per_class'].items()}
+            for letter in 'om':
+                base = _mean(scored_sets(task)[letter], per_class, images)
+                loaded[-1][names[0][:-1] + letter] = base
         ceiling.append({names[0]: 0.0, names[1]: 0.0, names[2]: base_r, 'H': before['H_ceiling']})
     return loaded, ceiling
 
@@ -244,10 +292,35 @@ def _budget(runs: Documents, tasks: Sequence[ForgettingTask]) -> str:
                 owners.append(name)
     most = max(budgets, key=lambda text: len(budgets[text]))
     forgotten = '; '.join(', '.join(task.classes) for task in tasks)
-    seeds = sorted({document['run']['seed'] for found in runs.values() for document in found})
     lines = [
-        f'Tasks: {forgotten}. Seeds: {", ".join(map(str, seeds))}. Budget by task: {most}; '
+        f'Tasks: {forgotten}. {_seeds(runs)} Budget by task: {most}; '
         'seconds are those of all tasks, evaluation left out.'
     ]
     lines += [f'{", ".join(owners)}: {text}.' for text, owners in budgets.items() if text != most]
-    return ' '.join(lines)
+    return ' '.join([*lines, *_before(runs)])
+
+
+def _seeds(runs: Documents) -> str:
+    """Of all methods, or which has which."""
+    owners: dict[tuple[int, ...], list[str]] = {}
+    for name, documents in runs.items():
+        seeds = tuple(sorted(document['run']['seed'] for document in documents))
+        owners.setdefault(seeds, []).append(name)
+    most = max(owners, key=lambda seeds: len(owners[seeds]))
+    others = (
+        f'; of {", ".join(names)} {", ".join(map(str, seeds))}'
+        for seeds, names in owners.items()
+        if seeds != most
+    )
+    return f'Seeds: {", ".join(map(str, most))}{"".join(others)}.'
+
+
+def _before(runs: Documents) -> list[str]:
+    """What some methods run through the network beyond the budget, before a task's first step."""
+    said = []
+    for name, documents in runs.items():
+        kinds = [row.get('batches_before', {}) for row in documents[0]['tasks']]
+        for kind in sorted(set().union(*kinds)):
+            numbers = ', '.join(str(own.get(kind, 0)) for own in kinds)
+            said.append(f'Besides, {name} runs {numbers} batches for {_KINDS[kind]}.')
+    return said

@@ -148,3 +148,54 @@ def test_living_groups_are_counted(document):
         row['groups'] = {}
     _, table = rows(method_table({'der': [document]}))
     assert table['der']['living groups'] == '-'
+
+
+def test_a_method_that_lost_everything_does_not_hide_the_loaded_detector(document):
+    lost = copy.deepcopy(document)
+    for row in lost['tasks']:
+        row['full'] |= {'AP_r': 0.0, 'AP_r_relative': 0.0}
+    want = rows(method_table({'der': [document]}))[1]['loaded detector']
+    assert rows(method_table({'lost': [lost], 'der': [document]}))[1]['loaded detector'] == want
+
+
+def test_runs_that_are_not_seeds_of_one_method_are_refused(document):
+    other = changed(document, 43)
+    other['run']['max_steps'] = 40
+    with pytest.raises(ValueError, match='Two runs named der have max_steps=None and 40'):
+        method_table({'der': [document, other]})
+    with pytest.raises(ValueError, match='der has the seeds 42, 42; expected one run of each'):
+        method_table({'der': [document, document]})
+
+
+def test_seeds_of_some_methods_are_told_apart(document):
+    runs = {'a': [document], 'b': [document], 'c': [document, changed(document, 43)]}
+    assert 'Seeds: 42; of c 42, 43.' in method_table(runs)
+
+
+def test_what_is_run_before_the_first_step_is_told(document):
+    other = copy.deepcopy(document)
+    other['tasks'][0]['batches_before'] = {'trials': 24}
+    text = method_table({'a': [document], 'b': [other]})
+    assert text.endswith('Besides, b runs 24, 0, 0 batches for trials of groups.')
+
+
+def test_an_oracle_that_is_a_classifier(document):
+    """Accuracy is that of all images; the restricted protocol knows nothing of other sets."""
+    classifier = copy.deepcopy(document)
+    classifier['base']['images'] = {name: 10 for name in classifier['tasks'][0]['per_class']}
+    for row in classifier['tasks']:
+        row['full'] = {name.replace('AP', 'Acc'): value for name, value in row['full'].items()}
+    oracle = copy.deepcopy(classifier)
+    oracle['tasks'] = oracle['tasks'][-1:]
+    oracle['tasks'][0]['classes'] = [n for row in classifier['tasks'] for n in row['classes']]
+    oracle['run']['tasks'] = [oracle['tasks'][0]['classes']]
+    _, table = rows(method_table({'der': [classifier], 'oracle': [oracle]}))
+    per_class = oracle['tasks'][0]['per_class']
+    kept = [now for n, (_, now) in per_class.items() if n not in oracle['tasks'][0]['classes']]
+    assert table['oracle']['3: Acc_r'] == f'{sum(kept) / len(kept):.3f}'
+    restricted = copy.deepcopy(document)
+    for row in restricted['tasks']:
+        row['restricted'] = row['full']
+    oracle['base'].pop('images')
+    _, table = rows(method_table({'der': [restricted], 'oracle': [oracle]}, 'restricted'))
+    assert table['oracle']['3: AP_r'] == '-' == table['der']['AP_r / oracle']

@@ -13,6 +13,7 @@ results files to docs/results, from which the page is written.
 import argparse
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,23 +29,34 @@ KEPT = ROOT / 'docs' / 'results'
 def runs_in(folders: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     """Name of a method -> its results, one for each seed.
 
+    A name that stands in several folders is told with its folder.
+
     Raises:
         FileNotFoundError: A folder holds no results.
     """
+    found = [own for folder in dict.fromkeys(folders) for own in _of_folder(folder)]
+    times = Counter(name for _, name, _ in found)
+    return {
+        name if times[name] == 1 else f'{place}/{name}': documents
+        for place, name, documents in found
+    }
+
+
+def _of_folder(folder: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """What lies in a folder: where, name of the method, its results."""
+    path = folder.resolve()
+    if (path / FILE_NAME).is_file():
+        return [(path.parent.name, path.name, [read_results(path / FILE_NAME)])]
+    files = sorted(path.glob(f'*/seed_*/{FILE_NAME}'))
+    if not files:
+        raise FileNotFoundError(
+            f'{folder} holds neither {FILE_NAME} nor METHOD/seed_N/{FILE_NAME}; expected a '
+            'work dir of a forgetting run, or a folder of compare_methods.py.'
+        )
     runs: dict[str, list[dict[str, Any]]] = {}
-    for folder in folders:
-        if (folder / FILE_NAME).is_file():
-            runs.setdefault(folder.name, []).append(read_results(folder / FILE_NAME))
-            continue
-        files = sorted(folder.glob(f'*/seed_*/{FILE_NAME}'))
-        if not files:
-            raise FileNotFoundError(
-                f'{folder} holds neither {FILE_NAME} nor METHOD/seed_N/{FILE_NAME}; expected a '
-                'work dir of a forgetting run, or a folder of compare_methods.py.'
-            )
-        for path in files:
-            runs.setdefault(path.parent.parent.name, []).append(read_results(path))
-    return runs
+    for file in files:
+        runs.setdefault(file.parent.parent.name, []).append(read_results(file))
+    return [(path.name, name, documents) for name, documents in runs.items()]
 
 
 def table_of(folders: Sequence[Path], protocol: str = 'full') -> str:
