@@ -1,4 +1,4 @@
-# Our variant of GS-LoRA: only matched objects' own scores are pushed, blocks must earn their life:
+# GS-LoRA in which only matched objects' own scores are pushed, and blocks must earn their life:
 #   python tools/train.py configs/garments/gs-lora-trial_deformable-detr_mobilenetv2_80s_garments-continual.py
 _base_ = ['../_base_/forgetting/80s_garments-continual.py']
 train_cfg = dict(

@@ -30,6 +30,11 @@ METHOD_SPACES: dict[str, dict[str, Range]] = {
         'push': Range(0.001, 0.1),
         'pull': Range(0.0001, 0.1),
     },
+    'GSLoRADistilled': {
+        'forget_weight': Range(0.03, 1.0),
+        'bound': Range(1.0, 15.0),
+        'strength': Range(0.03, 1.0),
+    },
     'FineTuning': {},
     'GradientAscent': {
         'forget_weight': Range(0.01, 1.0),
@@ -54,7 +59,7 @@ METHOD_SPACES: dict[str, dict[str, Range]] = {
 #: By trainable part.
 LEARNING_RATES = {
     'GroupSparseLoRAHook': Range(0.0003, 0.02),
-    'FullFineTuningHook': Range(0.00001, 0.001),
+    'FullFineTuningHook': Range(0.00005, 0.002),
     'ReinitialisedHook': Range(0.0001, 0.003),
 }
 

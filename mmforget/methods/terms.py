@@ -40,9 +40,16 @@ def logits_with_teacher(output: StreamOutput) -> tuple[Tensor, Tensor]:
     return output.logits, output.teacher.logits
 
 
-def squared_difference(output: StreamOutput) -> Tensor:
-    """‖z_S − z_T‖² of the class logits, summed over queries and classes, mean over images."""
+def squared_difference(output: StreamOutput, columns: Sequence[int] | None = None) -> Tensor:
+    """‖z_S − z_T‖² of the class logits, summed over queries and classes, mean over images.
+
+    Args:
+        output: With the teacher's logits.
+        columns: The labels whose logits count; ``None``: all, the background's as well.
+    """
     student, teacher = logits_with_teacher(output)
+    if columns is not None:
+        student, teacher = student[..., columns], teacher[..., columns]
     return (student - teacher).square().sum() / len(student)
 
 
