@@ -262,9 +262,9 @@ class ProtocolResult:
 class ResultsRow:
     """One row of ``forgetting.json``: what one task did (design, section 3).
 
-    ``images`` are those that each stream draws from, ``batches_before`` what was run through the
-    network before the first step (``ranking``, ``trials``, ``measurement``), ``segm`` holds ``full``, ``restricted`` and
-    ``per_class`` of masks, where they are scored.
+    ``images`` are those that each stream draws from, ``batches_before`` what went through the
+    network before the first step (``ranking``, ``trials``, ``measurement``), ``segm`` holds
+    ``full``, ``restricted`` and ``per_class`` of masks, where they are scored.
     """
 
     task: int

@@ -156,7 +156,9 @@ def test_a_search_goes_on_where_it_was_cut(configs, tmp_path, monkeypatch, capsy
     ]
     assert len(rates) == len(set(rates)) == 3
     # Of two tasks only the first was run.
-    assert len(read_results(tmp_path / 'gs-lora_tiny' / 'trial_2' / 'forgetting.json')['tasks']) == 1
+    assert (
+        len(read_results(tmp_path / 'gs-lora_tiny' / 'trial_2' / 'forgetting.json')['tasks']) == 1
+    )
     assert not list(tmp_path.rglob('*.pth'))
 
 

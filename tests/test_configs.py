@@ -132,7 +132,8 @@ def test_weights_to_start_from_are_there(forgetting):
 
 
 METHODS_OF_DETECTORS = {
-    *('gs-lora', 'gs-lora-plus-plus', 'gs-lora-trial', 'fine-tuning', 'gradient-ascent'),
+    *('gs-lora', 'gs-lora-plus-plus', 'gs-lora-trial', 'gs-lora-distilled', 'fine-tuning'),
+    *('gradient-ascent',),
     *('random-labels', 'background-labels', 'l2', 'ewc', 'mas', 'lwf', 'der', 'der-plus-plus'),
     *('fdr', 'scrub', 'scrub-s', 'retain-only', 'retrain', 'oracle', 'random-drop'),
 }

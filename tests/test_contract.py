@@ -117,7 +117,8 @@ def build_runner(make_runner, classifier_file):
 def arguments(name, kind):
     """The method's own defaults; for a classifier no labels of background."""
     config = {'type': f'mmforget.{name}', '_delete_': True}
-    if kind == 'classifier' and 'labels' in signature(METHODS.get(name)).parameters:
+    taken = {key for cls in METHODS.get(name).__mro__ for key in signature(cls).parameters}
+    if kind == 'classifier' and 'labels' in taken:
         config['labels'] = 'random'
     return config
 

@@ -1,4 +1,4 @@
-# Our variant of GS-LoRA: only matched objects' own scores are pushed, blocks must earn their life:
+# GS-LoRA in which only matched objects' own scores are pushed, and blocks must earn their life:
 #   python tools/train.py configs/coco/gs-lora-trial_deformable-detr_r50_30e_coco-7x10-fewshot.py
 _base_ = ['../_base_/forgetting/30e_coco-7x10-fewshot.py']
 optim_wrapper = dict(optimizer=dict(lr=3e-4))

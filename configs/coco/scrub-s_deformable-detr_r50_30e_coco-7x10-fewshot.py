@@ -7,7 +7,10 @@ train_cfg = dict(
     )
 )
 # Divided by ten after two thirds.
-optim_wrapper = dict(optimizer=dict(lr=1e-4, weight_decay=5e-4))
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-4, weight_decay=5e-4),
+    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=1 / 5)}),
+)
 param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=30, milestones=[20], gamma=0.1)
 ]

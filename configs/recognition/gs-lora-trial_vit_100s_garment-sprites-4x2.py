@@ -1,4 +1,4 @@
-# Our variant of GS-LoRA: a bound for each image, blocks must earn their life:
+# GS-LoRA with a bound for each image, in which blocks must earn their life:
 #   python tools/train.py configs/recognition/gs-lora-trial_vit_100s_garment-sprites-4x2.py
 _base_ = ['../_base_/forgetting/100s_garment-sprites-4x2.py']
 train_cfg = dict(

@@ -9,6 +9,8 @@ from mmforget.methods import FORGET, RETAIN
 from mmforget.methods.der import DER
 from mmforget.methods.der_plus_plus import DERPlusPlus
 from mmforget.methods.fdr import FDR
+from mmforget.methods.gs_lora import GSLoRA
+from mmforget.methods.gs_lora_distilled import GSLoRADistilled
 from mmforget.methods.lirf import LIRF
 from mmforget.methods.lwf import LwF
 from mmforget.methods.scrub import SCRUB
@@ -79,6 +81,21 @@ def test_lwf_keeps_the_answers_for_retained_classes_on_forget_images(sigmoid):
     forget, retain = pair(sigmoid)
     found = total(method.losses(forget, retain)).item()
     assert found == pytest.approx(2.5 + 0.5 * kl(forget, 3, [1, 3]) + 1.8, rel=1e-4)
+
+
+def test_gs_lora_distilled_holds_all_but_what_this_task_forgets():
+    arguments = dict(forget_weight=0.5, bound=10)
+    plain, method = GSLoRA(**arguments), GSLoRADistilled(strength=0.3, **arguments)
+    for own in (plain, method):
+        own.before_task(TASK, context())
+    forget, retain = pair()
+    squares = sum(
+        (output.logits - output.teacher.logits)[..., 1:].square().sum().item() / 2
+        for output in (forget, retain)
+    )
+    expected = total(plain.losses(forget, retain)).item() + 0.3 * squares
+    assert total(method.losses(forget, retain)).item() == pytest.approx(expected, rel=1e-5)
+    assert method.teacher == 'previous' and method.teacher_streams == {FORGET, RETAIN}
 
 
 def test_scrub_alternates():

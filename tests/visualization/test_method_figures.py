@@ -14,7 +14,17 @@ from mmforget.visualization.method_figures import (
 
 NAMES = (
     *('background-labels', 'der', 'der-plus-plus', 'ewc', 'fdr', 'fine-tuning', 'gradient-ascent'),
-    *('gs-lora', 'gs-lora-plus-plus', 'gs-lora-trial', 'l2', 'lwf', 'mas', 'scrub', 'scrub-s'),
+    *(
+        'gs-lora',
+        'gs-lora-plus-plus',
+        'gs-lora-trial',
+        'gs-lora-distilled',
+        'l2',
+        'lwf',
+        'mas',
+        'scrub',
+        'scrub-s',
+    ),
 )
 
 

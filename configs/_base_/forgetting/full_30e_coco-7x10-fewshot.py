@@ -1,4 +1,4 @@
-# The authors' baselines: full fine-tuning but for the heads, the backbone a thirtieth as fast.
+# The authors' baselines: full fine-tuning but for the heads, the backbone at 2e-5 whatever the rate.
 _base_ = ['./30e_coco-7x10-fewshot.py']
 optim_wrapper = dict(
     optimizer=dict(lr=6e-4),
