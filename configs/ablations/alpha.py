@@ -1,5 +1,6 @@
 # α, the strength of the paper's penalty:
-#   python tools/analysis_tools/compare_methods.py configs/ablations/alpha.py
+#   python tools/analysis_tools/compare_methods.py configs/ablations/alpha.py \
+#       --scenario configs/_base_/scenarios/garments_single-30.py --split val
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     f'alpha-{alpha:g}': {'custom_hooks.0.sparsity': alpha}

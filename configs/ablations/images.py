@@ -1,5 +1,6 @@
 # How many images there are to forget and to retain from:
-#   python tools/analysis_tools/compare_methods.py configs/ablations/images.py
+#   python tools/analysis_tools/compare_methods.py configs/ablations/images.py \
+#       --scenario configs/_base_/scenarios/garments_single-30.py --split val
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     f'{100 * share:g}-percent': {

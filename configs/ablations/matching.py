@@ -1,5 +1,6 @@
 # Which scores of the forget stream are pushed:
-#   python tools/analysis_tools/compare_methods.py configs/ablations/matching.py
+#   python tools/analysis_tools/compare_methods.py configs/ablations/matching.py \
+#       --scenario configs/_base_/scenarios/garments_single-30.py --split val
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     'all-queries': {},

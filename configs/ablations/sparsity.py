@@ -1,5 +1,6 @@
 # The paper's penalty against forms that end at exact zeros:
-#   python tools/analysis_tools/compare_methods.py configs/ablations/sparsity.py
+#   python tools/analysis_tools/compare_methods.py configs/ablations/sparsity.py \
+#       --scenario configs/_base_/scenarios/garments_single-30.py --split val
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     'none': {'custom_hooks.0.sparsity': None},

@@ -1,5 +1,6 @@
 # Which groups live, by the share of the best gain that a group must have:
-#   python tools/analysis_tools/compare_methods.py configs/ablations/sparsity_path.py
+#   python tools/analysis_tools/compare_methods.py configs/ablations/sparsity_path.py \
+#       --scenario configs/_base_/scenarios/garments_single-30.py --split val
 base = 'configs/garments/gs-lora_deformable-detr_mobilenetv2_80s_garments-continual.py'
 variants = {
     f'strength-{strength:g}': {

@@ -293,11 +293,20 @@ def _budget(runs: Documents, tasks: Sequence[ForgettingTask]) -> str:
     most = max(budgets, key=lambda text: len(budgets[text]))
     forgotten = '; '.join(', '.join(task.classes) for task in tasks)
     lines = [
-        f'Tasks: {forgotten}. {_seeds(runs)} Budget by task: {most}; '
+        f'Tasks: {forgotten}. {_split(runs)}{_seeds(runs)} Budget by task: {most}; '
         'seconds are those of all tasks, evaluation left out.'
     ]
     lines += [f'{", ".join(owners)}: {text}.' for text, owners in budgets.items() if text != most]
     return ' '.join([*lines, *_before(runs)])
+
+
+def _split(runs: Documents) -> str:
+    """Where it was measured, as far as the results files know."""
+    data = [
+        d['run'].get('measured_on', {}).get('data', {}) for found in runs.values() for d in found
+    ]
+    splits = {own.get('split') or own.get('ann_file') for own in data} - {None}
+    return f'Measured on {", ".join(sorted(splits))}. ' if splits else ''
 
 
 def _seeds(runs: Documents) -> str:

@@ -181,3 +181,20 @@ def test_a_file_that_is_no_checkpoint(make_runner, tmp_path):
         'page.pth is no checkpoint.*DOCTYPE',
         load_from=str(tmp_path / 'page.pth'),
     )
+
+
+def test_the_reference_of_another_detector(make_runner, tmp_path, tiny_base):
+    """A base is taken from runs of the same checkpoint, measured alike."""
+    shutil.copy(tiny_base, tmp_path / 'other.pth')
+    first = make_runner(tmp_path / 'first', **{'train_cfg.max_steps': 1})
+    first.train()
+    base = str(tmp_path / 'first' / 'forgetting.json')
+    again = make_runner(tmp_path / 'again', **{'train_cfg.base': base})
+    assert (
+        again.train_loop.base
+        == json.loads((tmp_path / 'first' / 'forgetting.json').read_text())['base']
+    )
+    refused(
+        make_runner, tmp_path / 'second', ValueError, 'is of a run with loaded_from=.*base.pth',
+        **{'train_cfg.base': base, 'load_from': str(tmp_path / 'other.pth')},
+    )  # fmt: skip
