@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -181,3 +182,28 @@ def test_the_value_of_a_trial_counts_what_comes_back():
     assert value(document((0.0, 0.25, 0.25))) == pytest.approx(2 / 3)
     # A gain on retained classes makes up for nothing.
     assert value(document((0.25, 0.6, 0.6))) == pytest.approx(2 / 3)
+
+
+def test_an_oracle_beside_serves_scenarios_that_end_alike(compared, monkeypatch, tmp_path, capsys):
+    place = tmp_path / 'few' / 'gs-lora'
+    shutil.copytree(compared / 'gs-lora', place)
+    oracle = tmp_path / 'many' / 'oracle' / 'seed_1'
+    shutil.copytree(compared / 'fine-tuning' / 'seed_1', oracle)
+    call(monkeypatch, 'results_table.py', place.parent)
+    assert '| oracle ' in capsys.readouterr().out
+    file = oracle / 'forgetting.json'
+    file.write_text(file.read_text().replace('"measured_on"', '"measured_elsewhere"'))
+    call(monkeypatch, 'results_table.py', place.parent)
+    assert '| oracle ' not in capsys.readouterr().out
+
+
+def test_curves_are_measured_on_the_way(configs, monkeypatch, tmp_path, plain_dumps):
+    call(
+        monkeypatch,
+        'compare_methods.py',
+        *(configs / 'fine-tuning_tiny.py', '--scenario', configs / 'one_task.py'),
+        *('--curves-every', '1', '--work-dir', tmp_path),
+    )
+    (path,) = tmp_path.rglob('curves.json')
+    points = json.loads(path.read_text())['points']
+    assert [(point['task'], point['step']) for point in points] == [(1, 1), (1, 2)]

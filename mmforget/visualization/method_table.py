@@ -93,7 +93,7 @@ def method_table(runs: Documents, protocol: str = 'full', by_name: bool = False)
     others.sort(key=lambda one: _by_numbers(one.name) if by_name else -one.mean_h())
     for one in [*named, *others]:
         last = one.tasks[-1].get(f'{prefix}_r', [])
-        relative = f'{mean(last) / mean(oracle):.3f}' if oracle and last else '-'
+        relative = f'{mean(last) / mean(oracle):.3f}' if last and oracle and mean(oracle) else '-'
         rows.append(_row(one, columns, f'{100 * one.trainable_share:.2f} %', relative))
     return '\n\n'.join([text_table(header, rows), _budget(done, tasks)])
 

@@ -1,14 +1,16 @@
 """Runs several forgetting configs on the same tasks, seed by seed; what is finished stays.
 
-    python tools/analysis_tools/compare_methods.py configs/garments/*_80s_garments-continual.py
+    python tools/analysis_tools/compare_methods.py configs/garments/*_80s_garments-continual.py \
+        --curves-every 20
     python tools/analysis_tools/compare_methods.py configs/garments/gs-lora*_garments-continual.py \
         --scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44
-    python tools/analysis_tools/results_table.py work_dirs/comparison/garments_fewshot
+    python tools/analysis_tools/results_table.py \
+        work_dirs/comparison/deformable-detr_mobilenetv2_garments_fewshot
     python tools/analysis_tools/compare_methods.py configs/ablations/rank.py
 
-Each run has a folder WORK_DIR/SCENARIO/METHOD/seed_N. A run that was cut is resumed, a finished one
-is left alone, one that another process is at work on is passed over: start the command again, or
-several times side by side. The loaded detector is measured once.
+Each run has a folder WORK_DIR/DETECTOR_SCENARIO/METHOD/seed_N. A run that was cut is resumed, a
+finished one is left alone, one that another process is at work on is passed over: start the command
+again, or several times side by side. The loaded detector is measured once.
 """
 
 import argparse
@@ -157,6 +159,9 @@ def main() -> None:
     parser.add_argument('--split', choices=('val', 'test'), default='test')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/comparison'))
     parser.add_argument(
+        '--curves-every', type=int, metavar='STEPS', help='also measures in the midst of tasks'
+    )
+    parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='settings of all configs, KEY=VALUE'
     )
     args = parser.parse_args()
@@ -191,6 +196,9 @@ def main() -> None:
                 start = time.perf_counter()
                 config = found.copy()
                 config.merge_from_dict(args.cfg_options or {})
+                if args.curves_every is not None:
+                    hook = dict(type='mmforget.ForgettingCurvesHook', interval=args.curves_every)
+                    config.custom_hooks = [*config.custom_hooks, hook]
                 runner = Runner.from_cfg(prepared(config, folder, seed, args.split, scenario))
                 loop = runner.train_loop
                 tasks = [list(task.classes) for task in loop.scenario.tasks]

@@ -6,15 +6,16 @@
     python tools/analysis_tools/results_table.py --page docs/results.md   # writes its tables
     python tools/analysis_tools/results_table.py --page docs/results.md --check
 
-A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run. ``--keep`` copies the
-results files to docs/results, from which the page is written.
+A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run; an oracle of a folder
+beside it that retains the same classes in the end is told as well. ``--keep`` copies the results
+files to docs/results, from which the page is written.
 """
 
 import argparse
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,26 @@ def _of_folder(folder: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
 def table_of(folders: Sequence[Path], protocol: str = 'full') -> str:
     """The table of some folders; ablations are ordered by what is varied."""
     by_name = all(folder.name.startswith('ablation_') for folder in folders)
-    return method_table(runs_in(folders), protocol, by_name)
+    runs = runs_in(folders)
+    if 'oracle' not in runs and (found := oracle_beside(folders, runs)):
+        runs['oracle'] = found
+    return method_table(runs, protocol, by_name)
+
+
+def oracle_beside(
+    folders: Sequence[Path], runs: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Of another scenario on the same detector and data, if it retains the same in the end."""
+
+    def key(document: Mapping[str, Any]) -> tuple[Any, ...]:
+        run = document['run']
+        forgotten = {name for classes in run['tasks'] for name in classes}
+        return run.get('loaded_from'), run.get('measured_on'), forgotten
+
+    own = [key(document) for documents in runs.values() for document in documents]
+    beside = {folder.resolve().parent for folder in folders}
+    files = (path for place in beside for path in sorted(place.glob(f'*/oracle/*/{FILE_NAME}')))
+    return [document for document in map(read_results, files) if own and key(document) == own[0]]
 
 
 def keep(folder: Path) -> None:
