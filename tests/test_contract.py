@@ -117,10 +117,16 @@ def build_runner(make_runner, classifier_file):
 def arguments(name, kind):
     """The method's own defaults; for a classifier no labels of background."""
     config = {'type': f'mmforget.{name}', '_delete_': True}
-    taken = {key for cls in METHODS.get(name).__mro__ for key in signature(cls).parameters}
-    if kind == 'classifier' and 'labels' in taken:
+    if kind == 'classifier' and 'labels' in _taken(METHODS.get(name)):
         config['labels'] = 'random'
     return config
+
+
+def _taken(cls):
+    """Names of arguments, those that are handed on to the parent included."""
+    own = signature(cls).parameters
+    parent = cls.__mro__[1]
+    return set(own) | (_taken(parent) if 'arguments' in own else set())
 
 
 @pytest.fixture(scope='module', params=CASES)
