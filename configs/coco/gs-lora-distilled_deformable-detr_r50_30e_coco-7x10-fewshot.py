@@ -1,4 +1,6 @@
-# Our variant of GS-LoRA: as gs-lora-trial, and all answers but those to be forgotten are held:
+# Our variant of GS-LoRA: matched objects' own scores are pushed, all other answers are held:
 #   python tools/train.py configs/coco/gs-lora-distilled_deformable-detr_r50_30e_coco-7x10-fewshot.py
 _base_ = ['./gs-lora-trial_deformable-detr_r50_30e_coco-7x10-fewshot.py']
-train_cfg = dict(method=dict(type='mmforget.GSLoRADistilled', strength=0.3))
+train_cfg = dict(
+    method=dict(type='mmforget.GSLoRADistilled', forget_weight=0.5, bound=4, strength=0.3)
+)
