@@ -59,7 +59,7 @@ METHOD_SPACES: dict[str, dict[str, Range]] = {
 #: By trainable part.
 LEARNING_RATES = {
     'GroupSparseLoRAHook': Range(0.0003, 0.02),
-    'FullFineTuningHook': Range(0.00005, 0.002),
+    'FullFineTuningHook': Range(0.0001, 0.003),
     'ReinitialisedHook': Range(0.0001, 0.003),
 }
 

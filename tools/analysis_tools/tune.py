@@ -3,8 +3,8 @@
     pip install "mmforget[tune]"
     python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --trials 8
 
-The first trial is what the config says; the others are proposed by Optuna's TPE sampler within the
-ranges of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
+The first trial is what the config says; the others lie evenly (Optuna's QMC sampler) in the ranges
+of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
 Its value is the mean over tasks of the harmonic mean of two shares: of the retained classes' AP
 that is kept, and of the AP of all classes forgotten so far, old ones included, that is gone.
 WORK_DIR/CONFIG.log holds the trials: the same command goes on where it was cut, and two on
@@ -111,8 +111,10 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
         direction='maximize',
         load_if_exists=True,
     )
-    # Begun anew, the sampler would propose once more what was tried before a cut.
-    study.sampler = optuna.samplers.TPESampler(seed=args.seed + len(study.trials))
+    # Few trials: they lie evenly in the ranges, and go on so after a cut.
+    study.sampler = optuna.samplers.QMCSampler(
+        scramble=True, seed=args.seed, warn_independent_sampling=False
+    )
     first = present_values(config, space)
     done = study.get_trials(states=[TrialState.COMPLETE])
     if not any(trial.params == first for trial in done):
