@@ -197,6 +197,19 @@ def test_an_oracle_beside_serves_scenarios_that_end_alike(compared, monkeypatch,
     assert '| oracle ' not in capsys.readouterr().out
 
 
+def test_references_beside_must_have_the_same_budget(compared, monkeypatch, tmp_path, capsys):
+    place = tmp_path / 'few' / 'gs-lora' / 'seed_1'
+    shutil.copytree(compared / 'gs-lora' / 'seed_1', place)
+    for name, steps in (('retrain', 2), ('random-drop', 3)):
+        reference = tmp_path / 'many' / name / 'seed_1'
+        shutil.copytree(compared / 'fine-tuning' / 'seed_1', reference)
+        file = reference / 'forgetting.json'
+        file.write_text(file.read_text().replace('"max_steps": 2', f'"max_steps": {steps}'))
+    call(monkeypatch, 'results_table.py', place.parents[1])
+    said = capsys.readouterr().out
+    assert '| retrain ' in said and '| random-drop ' not in said
+
+
 def test_curves_are_measured_on_the_way(configs, monkeypatch, tmp_path, plain_dumps):
     call(
         monkeypatch,

@@ -139,7 +139,7 @@ METHODS_OF_DETECTORS = {
 }
 
 
-OF_DETECTORS_ONLY = {'background-labels', 'oracle'}
+OF_DETECTORS_ONLY = {'background-labels'}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@
     python tools/analysis_tools/results_table.py --page docs/results.md   # writes its tables
     python tools/analysis_tools/results_table.py --page docs/results.md --check
 
-A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run; an oracle of a folder
-beside it that retains the same classes in the end is told as well. ``--keep`` copies the results
-files to docs/results, from which the page is written.
+A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run; references (oracle,
+retrain, ...) of the same tasks that lie in a folder beside it are told as well. ``--keep`` copies
+the results files to docs/results, from which the page is written.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import Any
 
 from mmforget.benchmarks.report import page_text, write_page
 from mmforget.engine.results import FILE_NAME, read_results
-from mmforget.visualization.method_table import method_table
+from mmforget.visualization.method_table import REFERENCES, method_table
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / 'docs' / 'results'
@@ -64,25 +64,40 @@ def table_of(folders: Sequence[Path], protocol: str = 'full') -> str:
     """The table of some folders; ablations are ordered by what is varied."""
     by_name = all(folder.name.startswith('ablation_') for folder in folders)
     runs = runs_in(folders)
-    if 'oracle' not in runs and (found := oracle_beside(folders, runs)):
-        runs['oracle'] = found
-    return method_table(runs, protocol, by_name)
+    return method_table({**references_beside(folders, runs), **runs}, protocol, by_name)
 
 
-def oracle_beside(
+def references_beside(
     folders: Sequence[Path], runs: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Of another scenario on the same detector and data, if it retains the same in the end."""
+) -> dict[str, list[dict[str, Any]]]:
+    """References that lie in a folder beside these, on the same detector and data.
 
-    def key(document: Mapping[str, Any]) -> tuple[Any, ...]:
-        run = document['run']
+    An oracle serves all tasks that retain the same in the end; what has the runs' own budget must
+    have their tasks, images and seed as well.
+    """
+    own = [document['run'] for documents in runs.values() for document in documents]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for place in {folder.resolve().parent for folder in folders} if own else ():
+        for name in REFERENCES:
+            files = sorted(place.glob(f'*/{name}/*/{FILE_NAME}')) if name not in runs else []
+            alike = _same_end if name == 'oracle' else _same_budget
+            documents = [d for d in map(read_results, files) if alike(d['run'], own[0])]
+            if documents:
+                found[name] = documents
+    return found
+
+
+def _same_end(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    def key(run: Mapping[str, Any]) -> tuple[Any, ...]:
         forgotten = {name for classes in run['tasks'] for name in classes}
         return run.get('loaded_from'), run.get('measured_on'), forgotten
 
-    own = [key(document) for documents in runs.values() for document in documents]
-    beside = {folder.resolve().parent for folder in folders}
-    files = (path for place in beside for path in sorted(place.glob(f'*/oracle/*/{FILE_NAME}')))
-    return [document for document in map(read_results, files) if own and key(document) == own[0]]
+    return key(a) == key(b)
+
+
+def _same_budget(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    keys = ('loaded_from', 'measured_on', 'tasks', 'max_steps', 'samplings', 'batch_sizes', 'seed')
+    return all(a.get(key) == b.get(key) for key in keys)
 
 
 def keep(folder: Path) -> None:
