@@ -217,6 +217,18 @@ def test_curves_are_measured_on_the_way(configs, monkeypatch, tmp_path, plain_du
         *(configs / 'fine-tuning_tiny.py', '--scenario', configs / 'one_task.py'),
         *('--curves-every', '1', '--work-dir', tmp_path),
     )
+    call(monkeypatch, 'plot_methods.py', tmp_path / 'one_task', '--out-dir', tmp_path)
+    assert (tmp_path / 'one_task_against_steps.png').stat().st_size > 5000
     (path,) = tmp_path.rglob('curves.json')
     points = json.loads(path.read_text())['points']
     assert [(point['task'], point['step']) for point in points] == [(1, 1), (1, 2)]
+
+
+def test_figures_are_drawn(compared, monkeypatch, tmp_path, capsys):
+    call(monkeypatch, 'plot_methods.py', compared, '--out-dir', tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f'one_task_{name}.png' for name in ('trade_off', 'against_tasks')}
+    assert all(path.stat().st_size > 5000 for path in tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'plot_methods.py', tmp_path)
+    assert 'holds no finished METHOD/seed_N/forgetting.json' in capsys.readouterr().err

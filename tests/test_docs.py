@@ -331,6 +331,20 @@ def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monk
 # Every command line is run, here or elsewhere.
 
 BENCHMARK = ('tests/benchmarks/test_benchmark_tool.py', "'analysis_tools' / 'benchmark.py'")
+COMPARISON = 'tests/test_comparison.py'
+COCO = (
+    'tests/test_coco_protocol.py',
+    "'configs/coco/{method}_deformable-detr_r50_30e_coco-7x10-fewshot.py'",
+)
+# They fetch gigabytes from others.
+FETCHING = {
+    'mkdir -p data/coco && cd data/coco',
+    'for name in train2017 val2017; do wget http://images.cocodataset.org/zips/$name.zip && '
+    'unzip -q $name.zip; done',
+    'wget http://images.cocodataset.org/annotations/annotations_trainval2017.zip',
+    'unzip -q annotations_trainval2017.zip && cd ../..',
+    'mim download mmdet --config deformable-detr_r50_16xb2-50e_coco --dest checkpoints',
+}
 # A command that is not run here -> the file that runs it, and how it stands there.
 ELSEWHERE = {
     # What it calls; the target itself takes minutes.
@@ -364,6 +378,53 @@ ELSEWHERE = {
     'work_dirs/demo/gs-lora/task_1.pth --attack relearn --classes bag sneaker': (
         'tests/attacks/test_relearn.py',
         "'--attack', 'relearn'",
+    ),
+    # They want COCO; what they train is trained there on a data set in its form.
+    'python tools/train.py configs/coco/gs-lora_deformable-detr_r50_30e_coco-7x10-fewshot.py': COCO,
+    'python tools/train.py configs/coco/gs-lora_deformable-detr_r50_30e_coco-7x10-fewshot.py '
+    '--auto-scale-lr --cfg-options train_dataloader.batch_size=4': COCO,
+    # They take hours; what they call is run there on a tiny detector.
+    'python tools/analysis_tools/results_table.py --page docs/results.md': (
+        'tests/test_results_page.py',
+        "['results_table.py', '--page'",
+    ),
+    'python tools/analysis_tools/results_table.py --page docs/results.md --check': (
+        'tests/test_results_page.py',
+        "'--check'",
+    ),
+    'python tools/analysis_tools/results_table.py '
+    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-continual': (
+        COMPARISON,
+        "'results_table.py', compared",
+    ),
+    'python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --tasks 1 '
+    '--trials 6': (COMPARISON, "'tune.py', *arguments, '--trials'"),
+    'python tools/analysis_tools/plot_methods.py '
+    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-continual '
+    '--out-dir docs/images/results': (COMPARISON, "'plot_methods.py', compared"),
+    **{
+        f'python tools/analysis_tools/compare_methods.py {arguments}': (
+            COMPARISON,
+            "'compare_methods.py',",
+        )
+        for arguments in (
+            'configs/garments/oracle_*_garments-continual.py',
+            'configs/garments/*_80s_garments-continual.py --curves-every 20',
+            'configs/garments/gs-lora*_80s_garments-continual.py '
+            '--scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44',
+            'configs/ablations/distillation.py --split val',
+            'configs/garments/oracle_deformable-detr_mobilenetv2_3k_garments-single-30.py '
+            '--split val',
+            'configs/garments/ret*_80s_garments-continual.py '
+            '--scenario configs/_base_/scenarios/garments_single-30.py --split val',
+            'configs/recognition/*_vit_*_garment-sprites-4x2.py',
+        )
+    },
+    'for name in rank alpha beta bound targets grouping images sparsity sparsity_path matching; do '
+    'python tools/analysis_tools/compare_methods.py configs/ablations/$name.py '
+    '--scenario configs/_base_/scenarios/garments_single-30.py --split val; done': (
+        COMPARISON,
+        "'compare_methods.py',",
     ),
     # It compiles for a quarter of an hour.
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir '
@@ -424,7 +485,7 @@ def test_options_of_the_command_are_named_as_they_are():
 
 def test_commands_that_are_run_elsewhere():
     shown = {line for page in PAGES for line in lines_of(page)}
-    assert set(ELSEWHERE) <= shown
+    assert set(ELSEWHERE) | FETCHING <= shown
     for command, (path, evidence) in ELSEWHERE.items():
         assert evidence in (ROOT / path).read_text(), command
 
@@ -479,7 +540,7 @@ def test_make_targets_can_be_made(shell):
 @pytest.mark.parametrize('page', SHELL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_run(page, shell):
     """All commands of a page, in their order and in one folder."""
-    lines = [shorter(line) for line in lines_of(page) if line not in ELSEWHERE]
+    lines = [shorter(line) for line in lines_of(page) if line not in {*ELSEWHERE, *FETCHING}]
     shell('set -x\n' + '\n'.join(lines))
 
 
