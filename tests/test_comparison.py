@@ -232,3 +232,14 @@ def test_figures_are_drawn(compared, monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         call(monkeypatch, 'plot_methods.py', tmp_path)
     assert 'holds no finished METHOD/seed_N/forgetting.json' in capsys.readouterr().err
+
+
+def test_ranges_are_widened_to_what_the_config_says():
+    from mmforget.apis.search_spaces import Range
+
+    widened = runpy.run_path(str(TOOLS / 'tune.py'))['widened']
+    space = {'lr': Range(0.001, 0.1), 'share': Range(0.1, 1.0, log=False), 'other': Range(1.0, 2.0)}
+    wide = widened(space, {'lr': 1e-4, 'share': 0.0, 'other': 1.5})
+    assert wide['lr'] == Range(1e-4, 0.1) and wide['share'] == Range(0.0, 1.0, log=False)
+    assert wide['other'] == space['other']
+    assert widened(space, {'lr': 0.0})['lr'] == space['lr'], 'no logarithm of nothing'

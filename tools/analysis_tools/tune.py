@@ -4,9 +4,10 @@
     python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --trials 8
 
 The first trial is what the config says; the others lie evenly (Optuna's QMC sampler) in the ranges
-of mmforget/apis/search_spaces.py. A trial is the whole scenario, or its first ``--tasks``.
-Its value is the mean over tasks of the harmonic mean of two shares: of the retained classes' AP
-that is kept, and of the AP of all classes forgotten so far, old ones included, that is gone.
+of mmforget/apis/search_spaces.py, widened to what the config says. A trial is the whole scenario,
+or its first ``--tasks``. Its value is the mean over tasks of the harmonic mean of two shares: of
+the retained classes' AP that is kept, and of the AP of all classes forgotten so far, old ones
+included, that is gone.
 WORK_DIR/CONFIG.log holds the trials: the same command goes on where it was cut, and two on
 different configs may run side by side. The best values are printed as they go into the config.
 """
@@ -19,6 +20,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +39,28 @@ from mmforget.visualization.method_table import REFERENCES
 
 
 def present_values(config: Config, space: dict[str, Range]) -> dict[str, float]:
-    """What the config says, or the method where the config leaves it out: the first trial.
-
-    Raises:
-        ValueError: A value lies outside the range in which it is searched.
-    """
+    """What the config says, or the method where the config leaves it out: the first trial."""
     method = build_method(config.train_cfg.method)
     values = {}
-    for key, place in space.items():
+    for key in space:
         found = config
         for part in key.split('.'):
             found = found.get(part) if hasattr(found, 'get') else None
         if found is None:
             found = getattr(method, key.rpartition('.')[2], None)
-        if not isinstance(found, (int, float)):
-            continue  # One for each task, for example; it is searched as one for all.
-        if not place.low <= found <= place.high:
-            raise ValueError(
-                f'{key} is {found!r} in the config, but is searched from {place.low} to '
-                f'{place.high}. Widen the range in mmforget/apis/search_spaces.py.'
-            )
-        values[key] = float(found)
+        if isinstance(found, (int, float)):  # Of a list, one for each task, one is searched.
+            values[key] = float(found)
     return values
+
+
+def widened(space: dict[str, Range], values: Mapping[str, float]) -> dict[str, Range]:
+    """The ranges, and what the config says where that lies outside."""
+    wide = dict(space)
+    for key, value in values.items():
+        place = space[key]
+        if value > 0 or not place.log:
+            wide[key] = replace(place, low=min(place.low, value), high=max(place.high, value))
+    return wide
 
 
 def run_trial(config: Config, folder: Path, tasks: int | None) -> float:
@@ -102,6 +104,8 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
     config = Config.fromfile(path)
     config.merge_from_dict(args.cfg_options or {})
     space = search_space(config)
+    first = present_values(config, space)
+    space = widened(space, first)
     method = path.stem.split('_')[0]
     base = args.work_dir / f'base_{path.stem.partition("_")[2]}.json'
     args.work_dir.mkdir(parents=True, exist_ok=True)
@@ -115,8 +119,8 @@ def tune(path: Path, args: argparse.Namespace) -> optuna.Study:
     study.sampler = optuna.samplers.QMCSampler(
         scramble=True, seed=args.seed, warn_independent_sampling=False
     )
-    first = present_values(config, space)
     done = study.get_trials(states=[TrialState.COMPLETE])
+    first = {key: value for key, value in first.items() if value >= space[key].low}
     if not any(trial.params == first for trial in done):
         study.enqueue_trial(first)
 

@@ -2,7 +2,7 @@
 # backbone and neck, which the authors train with a thirtieth of the rate: every method remembers
 # what they give for an image.
 _base_ = ['./80s_garments-continual.py']
-optim_wrapper = dict(optimizer=dict(lr=3e-4))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 custom_hooks = [
     dict(
         type='mmforget.FullFineTuningHook',
