@@ -1,9 +1,11 @@
 """The comparison of methods, from configs to the page: what is finished stays."""
 
 import json
+import logging
 import runpy
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ TOOLS = Path(__file__).resolve().parents[1] / 'tools' / 'analysis_tools'
 def call(monkeypatch, script, *arguments):
     monkeypatch.setattr(sys, 'argv', [script, *map(str, arguments)])
     runpy.run_path(str(TOOLS / script), run_name='__main__')
+
+
+@pytest.fixture(autouse=True)
+def loud_again():
+    """The tools silence logging and warnings for the rest of their process."""
+    with warnings.catch_warnings():
+        yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope='module')

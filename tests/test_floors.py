@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'mmforget'
 FLOORS = [
     {
         'version',
+        'class_order',
         'compatibility',
         'data_elements',
         'digests',

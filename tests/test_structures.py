@@ -90,7 +90,7 @@ def test_a_whole_share_is_allowed():
 
 
 def test_a_row_becomes_plain_types():
-    row = ResultsRow(1, ['cat'], 4, 1.5, 2.5, 10, 0.1, {'encoder.layers.0': 0.5})
+    row = ResultsRow(1, ['cat'], 4, {'forget': 3}, 1.5, 2.5, 10, 0.1, {'encoder.layers.0': 0.5})
     row.per_class['cat'] = [0.5, None]
     plain = row.to_dict()
     assert plain['per_class'] == {'cat': [0.5, None]} and plain['full'] == {}

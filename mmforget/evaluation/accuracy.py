@@ -74,16 +74,16 @@ class ForgettingAccuracy(BaseMetric, ForgettingMetric):
         Raises:
             ValueError: ``base`` was measured with another label map, or is a detector's.
         """
-        if base and 'images' not in base:
-            raise ValueError(
-                f'The base reference has the keys {sorted(base)}; expected images among them, as '
-                "ForgettingAccuracy measures them: it seems to be a detector's."
-            )
         missing = [n for n in scenario.classes if base and n not in base.get('per_class', {})]
         if missing:
             raise ValueError(
                 f'The base reference has no accuracy of {", ".join(missing)}; it was measured '
                 'with another label map.'
+            )
+        if base and 'images' not in base:
+            raise ValueError(
+                f'The base reference has the keys {sorted(base)}; expected images among them, as '
+                "ForgettingAccuracy measures them: it seems to be a detector's."
             )
         self._scenario, self._task, self.last = scenario, None, None
         self.base = base or self.base

@@ -87,7 +87,10 @@ def trade_off(runs: Documents, protocol: str = 'full') -> Figure:
     axes = figure.add_subplot()
     for number, (name, documents) in enumerate(runs.items()):
         last = [document['tasks'][-1][protocol] for document in documents]
-        kept = mean(scores[f'{prefix}_r_relative'] for scores in last)
+        shares = [scores[f'{prefix}_r_relative'] for scores in last]
+        if None in shares:  # The loaded model finds none of what is retained.
+            continue
+        kept = mean(shares)
         left = mean(max(scores[f'{prefix}_f'], scores[f'{prefix}_o'] or 0.0) for scores in last)
         style = _style(number)
         axes.scatter(kept, left, color=style['color'], marker=style['marker'], s=60, label=name)

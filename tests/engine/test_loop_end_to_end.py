@@ -17,7 +17,7 @@ from mmforget.engine.results import read_results
 
 ROW = {
     *('task', 'classes', 'steps', 'seconds', 'peak_memory_mb', 'trainable', 'trainable_share'),
-    *('images', 'groups', 'full', 'restricted', 'per_class'),
+    *('images', 'groups', 'full', 'restricted', 'per_class', 'batches_before'),
 }
 SCORES = {
     *('AP_f', 'AP_r', 'AP_o', 'drop', 'H', 'H_ceiling', 'AP_r_relative'),
