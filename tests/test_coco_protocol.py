@@ -56,10 +56,11 @@ def test_one_task_of_the_authors_protocol(method, measured, tmp_path, plain_dump
     config = Config.fromfile(f'configs/coco/{method}_deformable-detr_r50_30e_coco-7x10-fewshot.py')
     checkpoint = tmp_path / 'detector.pth'
     torch.manual_seed(0)
-    torch.save(
-        {'state_dict': MODELS.build(copy.deepcopy(config.model)).state_dict(), 'meta': {}},
-        checkpoint,
-    )
+    model = copy.deepcopy(config.model)
+    model.backbone.init_cfg = None  # Nothing is fetched.
+    detector = MODELS.build(model)
+    detector.init_weights()
+    torch.save({'state_dict': detector.state_dict(), 'meta': {}}, checkpoint)
     resize = dict(type='Resize', scale=(SIZE, SIZE), keep_ratio=True)
     keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), resize]
