@@ -1,6 +1,7 @@
 # Our variant of GS-LoRA: matched objects' own scores are pushed, all other answers are held:
 #   python tools/train.py configs/garments/gs-lora-distilled_deformable-detr_mobilenetv2_80s_garments-continual.py
 _base_ = ['./gs-lora-trial_deformable-detr_mobilenetv2_80s_garments-continual.py']
+optim_wrapper = dict(optimizer=dict(lr=7e-3))
 train_cfg = dict(
     method=dict(type='mmforget.GSLoRADistilled', forget_weight=0.5, bound=4, strength=0.3)
 )

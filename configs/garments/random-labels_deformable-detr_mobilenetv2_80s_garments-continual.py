@@ -1,4 +1,5 @@
 # Forgotten objects get the names of retained classes:
 #   python tools/train.py configs/garments/random-labels_deformable-detr_mobilenetv2_80s_garments-continual.py
 _base_ = ['../_base_/forgetting/full_80s_garments-continual.py']
-train_cfg = dict(method=dict(type='mmforget.RandomLabels'))
+optim_wrapper = dict(optimizer=dict(lr=0.0014))
+train_cfg = dict(method=dict(type='mmforget.RandomLabels', forget_weight=0.3))
