@@ -331,6 +331,7 @@ def test_checkpoint_of_mmengine_is_saved_as_plain_data_as_written(tmp_path, monk
 # Every command line is run, here or elsewhere.
 
 BENCHMARK = ('tests/benchmarks/test_benchmark_tool.py', "'analysis_tools' / 'benchmark.py'")
+COMPARISON = 'tests/test_comparison.py'
 COCO = (
     'tests/test_coco_protocol.py',
     "'configs/coco/{method}_deformable-detr_r50_30e_coco-7x10-fewshot.py'",
@@ -382,6 +383,49 @@ ELSEWHERE = {
     'python tools/train.py configs/coco/gs-lora_deformable-detr_r50_30e_coco-7x10-fewshot.py': COCO,
     'python tools/train.py configs/coco/gs-lora_deformable-detr_r50_30e_coco-7x10-fewshot.py '
     '--auto-scale-lr --cfg-options train_dataloader.batch_size=4': COCO,
+    # They take hours; what they call is run there on a tiny detector.
+    'python tools/analysis_tools/results_table.py --page docs/results.md': (
+        'tests/test_results_page.py',
+        "['results_table.py', '--page'",
+    ),
+    'python tools/analysis_tools/results_table.py --page docs/results.md --check': (
+        'tests/test_results_page.py',
+        "'--check'",
+    ),
+    'python tools/analysis_tools/results_table.py '
+    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-continual': (
+        COMPARISON,
+        "'results_table.py', compared",
+    ),
+    'python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --tasks 1 '
+    '--trials 6': (COMPARISON, "'tune.py', *arguments, '--trials'"),
+    'python tools/analysis_tools/plot_methods.py '
+    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-continual '
+    '--out-dir docs/images/results': (COMPARISON, "'plot_methods.py', compared"),
+    **{
+        f'python tools/analysis_tools/compare_methods.py {arguments}': (
+            COMPARISON,
+            "'compare_methods.py',",
+        )
+        for arguments in (
+            'configs/garments/oracle_*_garments-continual.py',
+            'configs/garments/*_80s_garments-continual.py --curves-every 20',
+            'configs/garments/gs-lora*_80s_garments-continual.py '
+            '--scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44',
+            'configs/ablations/distillation.py --split val',
+            'configs/garments/oracle_deformable-detr_mobilenetv2_3k_garments-single-30.py '
+            '--split val',
+            'configs/garments/ret*_80s_garments-continual.py '
+            '--scenario configs/_base_/scenarios/garments_single-30.py --split val',
+            'configs/recognition/*_vit_*_garment-sprites-4x2.py',
+        )
+    },
+    'for name in rank alpha beta bound targets grouping images sparsity sparsity_path matching; do '
+    'python tools/analysis_tools/compare_methods.py configs/ablations/$name.py '
+    '--scenario configs/_base_/scenarios/garments_single-30.py --split val; done': (
+        COMPARISON,
+        "'compare_methods.py',",
+    ),
     # It compiles for a quarter of an hour.
     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps --force-reinstall --no-cache-dir '
     'mmcv==2.1.0': ('tools/setup_environment.sh', '--no-build-isolation'),
