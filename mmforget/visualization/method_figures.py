@@ -46,7 +46,7 @@ def step_curves(curves: Mapping[str, Points], prefix: str = 'AP') -> Figure:
 
 
 def task_curves(runs: Documents, protocol: str = 'full') -> Figure:
-    """H by its ceiling and AP_o after each task.
+    """AP_f, AP_o, AP_r by the loaded model's and H by its ceiling after each task.
 
     Raises:
         ValueError: There is no run.
@@ -54,21 +54,25 @@ def task_curves(runs: Documents, protocol: str = 'full') -> Figure:
     if not runs:
         raise ValueError('There is no run to draw.')
     prefix = _prefix(runs, protocol)
-    figure = new_figure(11, 4.2)
-    left, right = figure.subplots(1, 2)
-    for number, (name, documents) in enumerate(runs.items()):
-        by_seed = [[row[protocol] for row in document['tasks']] for document in documents]
-        tasks = range(1, len(by_seed[0]) + 1)
-        reached = _means([[relative(s['H'], s['H_ceiling']) for s in rows] for rows in by_seed])
-        old = _means([[s[f'{prefix}_o'] for s in rows] for rows in by_seed])
-        left.plot(tasks, reached, **_style(number), label=name)
-        right.plot(tasks, old, **_style(number), label=name)
-    for axes in (left, right):
-        axes.set_xticks(list(tasks))
-    left.axhline(1, color=GREY, linestyle='--', linewidth=1.2)
-    _label(left, 'task', 'H / its ceiling', 'H against tasks')
-    _label(right, 'task', f'{prefix}_o', f'{prefix}_o: what comes back')
-    _legend(figure, left)
+    figure = new_figure(11, 8)
+    panels = figure.subplots(2, 2).ravel()
+    scores = {
+        f'{prefix}_f': ('what is left of the forgotten', lambda s: s[f'{prefix}_f']),
+        f'{prefix}_o': ('what comes back', lambda s: s[f'{prefix}_o']),
+        f"{prefix}_r / loaded model's": ('what is kept', lambda s: s[f'{prefix}_r_relative']),
+        'H / its ceiling': ('both in one', lambda s: relative(s['H'], s['H_ceiling'])),
+    }
+    for axes, (score, (meaning, value)) in zip(panels, scores.items(), strict=True):
+        for number, (name, documents) in enumerate(runs.items()):
+            means = _means(
+                [[value(row[protocol]) for row in document['tasks']] for document in documents]
+            )
+            axes.plot(range(1, len(means) + 1), means, **_style(number), label=name)
+        axes.set_xticks(range(1, len(means) + 1))
+        _label(axes, 'task', score, f'{score}: {meaning}')
+    for axes in panels[2:]:
+        axes.axhline(1, color=GREY, linestyle='--', linewidth=1.2)
+    _legend(figure, panels[0])
     return figure
 
 

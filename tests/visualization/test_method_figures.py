@@ -52,16 +52,18 @@ def lines_of(axes):
 def test_against_tasks(runs, results, assert_readable):
     runs['der'] = [results, shifted(results, 0.2)]
     figure = task_curves(runs)
-    left, right = map(lines_of, figure.axes)
-    assert set(left) == set(NAMES)
+    forgotten, old, kept, reached = map(lines_of, figure.axes)
+    assert set(forgotten) == set(NAMES)
     rows = [row['full'] for row in results['tasks']]
-    assert math.isnan(right['ewc'][0])
-    assert right['der'][1:] == pytest.approx([row['AP_o'] + 0.1 for row in rows[1:]])
+    assert forgotten[NAMES[0]] == pytest.approx([row['AP_f'] for row in rows])
+    assert math.isnan(old['ewc'][0])
+    assert old['der'][1:] == pytest.approx([row['AP_o'] + 0.1 for row in rows[1:]])
+    assert kept[NAMES[0]] == pytest.approx([row['AP_r_relative'] for row in rows])
     expected = [
         (row['H'] / row['H_ceiling'] + (row['H'] + 0.2) / (row['H_ceiling'] + 0.2)) / 2
         for row in rows
     ]
-    assert left['der'] == pytest.approx(expected)
+    assert reached['der'] == pytest.approx(expected)
     assert_readable(figure)
 
 
