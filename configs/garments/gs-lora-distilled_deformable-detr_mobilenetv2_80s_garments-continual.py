@@ -3,7 +3,15 @@
 _base_ = ['./gs-lora-trial_deformable-detr_mobilenetv2_80s_garments-continual.py']
 optim_wrapper = dict(optimizer=dict(lr=7e-3))
 train_cfg = dict(
-    method=dict(type='mmforget.GSLoRADistilled', forget_weight=0.5, bound=4, strength=0.3)
+    method=dict(
+        type='mmforget.GSLoRADistilled',
+        forget_weight=0.5,
+        # Of log-odds: the surest detections are pushed as hard as others, down to e^-8 each.
+        log_odds=True,
+        bound=8,
+        bound_each=True,
+        strength=0.3,
+    )
 )
 custom_hooks = [
     dict(

@@ -32,6 +32,9 @@ class GSLoRA(ForgettingMethod):
         true_class_only: Of those, it counts the true class's score only, so that it cannot be
             raised by giving a forgotten object the name of a retained class either. Of a
             softmax, it counts that score against the background's. Implies ``matched_only``.
+        log_odds: The forget stream's class loss is minus the log-odds of matched queries' true
+            classes, and the bound one of log-odds: 8 is a score of e^-8. A focal loss pushes
+            least where the detector is surest. Implies ``true_class_only``.
         bound_each: The bound holds for each matched query, not for the mean of all, so that a class
             that was forgotten at once does not stand in for another one, and is not pushed on.
             Implies ``matched_only``.
@@ -49,6 +52,7 @@ class GSLoRA(ForgettingMethod):
         box_weight: float = 1.0,
         matched_only: bool = False,
         true_class_only: bool = False,
+        log_odds: bool = False,
         bound_each: bool = False,
         auxiliary: bool = False,
     ) -> None:
@@ -69,7 +73,8 @@ class GSLoRA(ForgettingMethod):
         self.retain_weight = retain_weight
         self.box_weight = box_weight
         self.matched_only = matched_only
-        self.true_class_only = true_class_only
+        self.true_class_only = true_class_only or log_odds
+        self.log_odds = log_odds
         self.bound_each = bound_each
         self.auxiliary = auxiliary
         self.forget_weight = weights[0]
@@ -96,6 +101,7 @@ class GSLoRA(ForgettingMethod):
         return StreamOptions(
             matched_only=forget and (self.matched_only or self.true_class_only or self.bound_each),
             true_class_only=forget and self.true_class_only,
+            log_odds=forget and self.log_odds,
             bound=self.bound if forget and self.bound_each else None,
             auxiliary=self.auxiliary,
         )

@@ -21,6 +21,9 @@ class StreamOptions:
         matched_only: The class loss counts matched queries only; all others get weight zero.
         true_class_only: Of a matched query, the class loss counts the score of its object's class
             only; of a softmax, that score against the background's. Implies ``matched_only``.
+        log_odds: The class loss is minus the log-odds of a matched query's true class (a sigmoid's
+            logit; of a softmax, its logit less the background's), mean over queries, whatever loss
+            the head was trained with. Asks for ``true_class_only``.
         bound: Where the class loss of each matched query stops growing, in units of the weighted
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.
@@ -30,12 +33,13 @@ class StreamOptions:
             as before; objects are matched by their own classes.
 
     Raises:
-        ValueError: There is a bound for matched queries, but others count, too; or background is to
-            count by its true class.
+        ValueError: There is a bound for matched queries, but others count, too; background is to
+            count by its true class; or log-odds are asked for of more than true classes.
     """
 
     matched_only: bool = False
     true_class_only: bool = False
+    log_odds: bool = False
     bound: float | None = None
     auxiliary: bool = False
     background: bool = False
@@ -47,6 +51,11 @@ class StreamOptions:
             raise ValueError(
                 f'StreamOptions got bound={self.bound!r}, which holds for matched queries, but all '
                 'count. Give matched_only=True or true_class_only=True with it.'
+            )
+        if self.log_odds and not self.true_class_only:
+            raise ValueError(
+                'StreamOptions got log_odds=True, which are those of true classes, but others '
+                'count, too. Give true_class_only=True with it.'
             )
         if self.background and self.true_class_only:
             raise ValueError(

@@ -78,6 +78,8 @@ class _CountedClassLoss(nn.Module):
             return self._as_background(scores, target, weight, classes, **options)
         true = _true_classes(target, classes)
         matched = true.any(dim=-1)
+        if self._options.log_odds:
+            return self._minus_log_odds(scores, true, sigmoid)
         if self._options.true_class_only:
             # Some heads give their loss probabilities.
             nothing = 0.0 if getattr(self.loss, 'activated', False) else _CERTAINLY_NOT
@@ -93,6 +95,19 @@ class _CountedClassLoss(nn.Module):
         if self._options.bound is None:
             return self.loss(scores, target, weight, **options)
         return self._bounded(scores, target, weight, matched.sum(), **options)
+
+    def _minus_log_odds(self, scores: Tensor, true: Tensor, sigmoid: bool) -> Tensor:
+        """The mean over matched predictions; zero where there is none."""
+        if not sigmoid:
+            odds = scores[:, :-1] - scores[:, -1:]  # Against the background's.
+        elif getattr(self.loss, 'activated', False):  # The head gives its loss probabilities.
+            odds = scores.logit(eps=1e-6)
+        else:
+            odds = scores
+        found = -odds[true]
+        if self._options.bound is not None:
+            found = found.clamp(max=self._options.bound)
+        return found.sum() / max(len(found), 1)
 
     def _as_background(
         self,

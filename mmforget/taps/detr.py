@@ -98,7 +98,7 @@ class _TargetRecorder:
 def _counting(head: nn.Module, options: StreamOptions) -> AbstractContextManager[None]:
     """For what weights cannot tell: a bound for each query, some of the classes of a softmax."""
     softmax = not head.loss_cls.use_sigmoid
-    needed = options.bound is not None or (options.true_class_only and softmax)
+    needed = options.bound is not None or options.log_odds or (options.true_class_only and softmax)
     return counting([head], options, mean_over_matched=softmax) if needed else nullcontext()
 
 

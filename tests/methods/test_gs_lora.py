@@ -133,6 +133,9 @@ def test_what_it_asks_of_the_streams():
     assert strict.stream_options(FORGET).matched_only
     assert not strict.stream_options(RETAIN).true_class_only
     assert strict.stream_options(FORGET).bound is None
+    odds = GSLoRA(log_odds=True).stream_options(FORGET)
+    assert odds.log_odds and odds.true_class_only
+    assert not GSLoRA(log_odds=True).stream_options(RETAIN).log_odds
     each = GSLoRA(bound=6, bound_each=True)
     assert each.stream_options(FORGET).bound == 6
     assert each.stream_options(FORGET).matched_only

@@ -112,6 +112,38 @@ def test_a_bound_is_for_matched_predictions():
         StreamOptions(bound=2.0)
 
 
+@pytest.mark.parametrize('sigmoid', [True, False])
+def test_log_odds_push_all_matched_predictions_alike(sigmoid):
+    scores = torch.randn(5, 3 if sigmoid else 4, requires_grad=True)
+    loss = FocalLoss() if sigmoid else CrossEntropyLoss()
+    odds = StreamOptions(true_class_only=True, log_odds=True)
+    found = of_head(loss, odds, scores, LABELS, weight=torch.ones(5), avg_factor=7.0)
+    own = torch.stack([scores[0, 2], scores[2, 0]])
+    own = own if sigmoid else own - scores[[0, 2], 3]
+    torch.testing.assert_close(found, -own.mean())
+    (gradient,) = torch.autograd.grad(found, scores)
+    assert gradient[0, 2] == gradient[2, 0] == -0.5
+    assert (gradient[[1, 3, 4]] == 0).all()
+
+    bound = float(-own.detach().mean())
+    low = StreamOptions(true_class_only=True, log_odds=True, bound=bound)
+    capped = of_head(loss, low, scores, LABELS)
+    torch.testing.assert_close(capped, (-own).clamp(max=bound).mean())
+    nothing = of_head(loss, odds, scores, torch.full((5,), 3))
+    assert nothing == 0 and nothing.requires_grad
+    with pytest.raises(ValueError, match='log_odds=True.*true_class_only=True'):
+        StreamOptions(log_odds=True)
+
+
+def test_log_odds_of_probabilities():
+    """Some heads give their loss probabilities."""
+    loss = QualityFocalLoss(use_sigmoid=True, activated=True)
+    odds = StreamOptions(true_class_only=True, log_odds=True)
+    logits = torch.randn(5, 3)
+    found = of_head(loss, odds, logits.sigmoid(), (LABELS, torch.ones(5)))
+    torch.testing.assert_close(found, -(logits[0, 2] + logits[2, 0]) / 2)
+
+
 def test_labels_with_their_quality():
     """GFL and RTMDet: labels, and how good each box is."""
     scores = torch.randn(5, 3)

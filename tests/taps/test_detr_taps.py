@@ -208,6 +208,18 @@ def test_true_class_of_a_softmax_counts_against_the_background(build_tiny, prepr
     assert out.losses['loss_cls'].item() == pytest.approx(want.item(), rel=1e-5)
 
 
+def test_log_odds_are_those_of_the_matches(deformable, preprocess):
+    inputs, samples = preprocess(deformable)
+    options = StreamOptions(true_class_only=True, log_odds=True)
+    out = build_tap(deformable).forward(inputs, samples, streams(options))['forget']
+    own = [
+        out.logits[i, query, out.targets[i].labels[item]]
+        for i in range(2)
+        for query, item in out.matches[i].tolist()
+    ]
+    assert out.losses['loss_cls'].item() == pytest.approx(-torch.stack(own).mean().item(), rel=1e-5)
+
+
 def test_matched_queries_as_background(deformable, preprocess):
     """No class is any query's; boxes are learnt as before, and objects matched by their own."""
     inputs, samples = preprocess(deformable)
