@@ -345,6 +345,10 @@ FETCHING = {
     'unzip -q annotations_trainval2017.zip && cd ../..',
     'mim download mmdet --config deformable-detr_r50_16xb2-50e_coco --dest checkpoints',
 }
+SIX_METHODS = (
+    'configs/garments/gs-lora{,-plus-plus,-distilled}_*_80s_garments-continual.py '
+    'configs/garments/{gradient-ascent,scrub,ewc}_*_80s_garments-continual.py'
+)
 # A command that is not run here -> the file that runs it, and how it stands there.
 ELSEWHERE = {
     # What it calls; the target itself takes minutes.
@@ -400,7 +404,7 @@ ELSEWHERE = {
     'python tools/analysis_tools/tune.py configs/garments/*_80s_garments-continual.py --tasks 1 '
     '--trials 6': (COMPARISON, "'tune.py', *arguments, '--trials'"),
     'python tools/analysis_tools/plot_methods.py '
-    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-continual '
+    'docs/results/deformable-detr_mobilenetv2_garments-continual '
     '--out-dir docs/images/results': (COMPARISON, "'plot_methods.py', compared"),
     **{
         f'python tools/analysis_tools/compare_methods.py {arguments}': (
@@ -409,9 +413,12 @@ ELSEWHERE = {
         )
         for arguments in (
             'configs/garments/oracle_*_garments-continual.py',
-            'configs/garments/*_80s_garments-continual.py --curves-every 20',
-            'configs/garments/gs-lora*_80s_garments-continual.py '
-            '--scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44',
+            'configs/garments/*_80s_garments-continual.py',
+            f'{SIX_METHODS} --seeds 43 44',
+            f'{SIX_METHODS} --scenario configs/_base_/scenarios/garments_fewshot.py '
+            '--seeds 42 43 44',
+            'configs/garments/ret{rain,ain-only}_*_80s_garments-continual.py '
+            '--scenario configs/_base_/scenarios/garments_fewshot.py',
             'configs/ablations/distillation.py --split val',
             'configs/garments/oracle_deformable-detr_mobilenetv2_3k_garments-single-30.py '
             '--split val',
@@ -542,6 +549,23 @@ def test_commands_run(page, shell):
     """All commands of a page, in their order and in one folder."""
     lines = [shorter(line) for line in lines_of(page) if line not in {*ELSEWHERE, *FETCHING}]
     shell('set -x\n' + '\n'.join(lines))
+
+
+def test_the_comparison_in_the_readme_is_that_of_the_results():
+    """Each row's cells are those of the method's row and of the columns there."""
+    readme, page = (ROOT / 'README.md').read_text(), (ROOT / 'docs/results.md').read_text()
+    table = readme.partition('<!-- comparison: begin -->')[2]
+    table = table.partition('<!-- comparison: end -->')[0]
+    there = page.partition('garments-continual: begin -->')[2].partition('end -->')[0]
+    ours, theirs = (
+        [re.split(r' *\| *', line.strip('| ')) for line in text.splitlines() if '|' in line]
+        for text in (table, there)
+    )
+    columns = {name: theirs[0].index(name) for name in ours[0]}
+    rows = {row[0]: row for row in theirs[2:]}
+    assert len(ours) > 8 and len(columns) > 4
+    for row in ours[2:]:
+        assert row == [rows[row[0]][place] for place in columns.values()]
 
 
 def test_costs_in_the_readme_are_those_of_the_benchmark():
