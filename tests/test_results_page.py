@@ -17,7 +17,6 @@ FOLDERS = {
         'garments',
         'deformable-detr_mobilenetv2_*_garments-continual',
     ),
-    'vit_garment-sprites-4x2': ('recognition', 'vit_*_garment-sprites-4x2'),
 }
 
 
