@@ -2,6 +2,8 @@
 
 import inspect
 import itertools
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -178,11 +180,13 @@ def test_ablations_build_and_differ(path):
     assert path.read_text().splitlines()[1].startswith(f'#   {command} ')
     family = Config.fromfile(path)
     assert len(family.variants) > 2
+    script = runpy.run_path(str(FOLDER.parent / 'tools/analysis_tools/compare_methods.py'))
+    scenario = re.search(r'--scenario (\S+)', path.read_text())
+    asked = script['scenario_of'](FOLDER.parent / scenario[1]) if scenario else None
     seen = []
-    for changes in family.variants.values():
-        config = Config.fromfile(FOLDER.parent / family.base)
-        config.merge_from_dict(changes.to_dict())
+    for config in script['runs_of'](path, asked).values():
         check_forgetting(config, CLASSES)
+        assert asked is None or config.train_cfg.scenario.tasks == asked.tasks
         seen.append(config.to_dict())
     assert all(a != b for a, b in itertools.combinations(seen, 2))
 

@@ -551,23 +551,6 @@ def test_commands_run(page, shell):
     shell('set -x\n' + '\n'.join(lines))
 
 
-def test_the_comparison_in_the_readme_is_that_of_the_results():
-    """Each row's cells are those of the method's row and of the columns there."""
-    readme, page = (ROOT / 'README.md').read_text(), (ROOT / 'docs/results.md').read_text()
-    table = readme.partition('<!-- comparison: begin -->')[2]
-    table = table.partition('<!-- comparison: end -->')[0]
-    there = page.partition('garments-continual: begin -->')[2].partition('end -->')[0]
-    ours, theirs = (
-        [re.split(r' *\| *', line.strip('| ')) for line in text.splitlines() if '|' in line]
-        for text in (table, there)
-    )
-    columns = {name: theirs[0].index(name) for name in ours[0]}
-    rows = {row[0]: row for row in theirs[2:]}
-    assert len(ours) > 8 and len(columns) > 4
-    for row in ours[2:]:
-        assert row == [rows[row[0]][place] for place in columns.values()]
-
-
 def test_costs_in_the_readme_are_those_of_the_benchmark():
     """Both figures of a row stand in one table of the benchmark's page; the ratio is theirs."""
     readme, page = (ROOT / 'README.md').read_text(), (ROOT / 'docs/benchmarks.md').read_text()

@@ -17,13 +17,21 @@ FOLDERS = {
         'garments',
         'deformable-detr_mobilenetv2_*_garments-continual',
     ),
+    'vit_garment-sprites-4x2': ('recognition', 'vit_*_garment-sprites-4x2'),
 }
+FEWSHOT = 'deformable-detr_mobilenetv2_garments_fewshot'
+SINGLE = 'garments_single-30'
+ABLATIONS = sorted(path.name for path in KEPT.glob('ablation_*'))
 
 
-def test_tables_are_those_of_the_results_files(monkeypatch):
-    arguments = ['results_table.py', '--page', str(PAGE), '--check']
+@pytest.mark.parametrize('page', ['README.md', 'docs/results.md'])
+def test_tables_are_those_of_the_results_files(page, monkeypatch):
+    arguments = ['results_table.py', '--page', str(ROOT / page), '--check']
     monkeypatch.setattr(sys, 'argv', arguments)
     runpy.run_path(str(ROOT / 'tools' / 'analysis_tools' / 'results_table.py'), run_name='__main__')
+
+
+def test_all_results_stand_on_the_page():
     text = PAGE.read_text()
     kept = {path.name for path in KEPT.iterdir()}
     assert kept and all(f'<!-- {name}: begin -->' in text for name in kept)
@@ -60,3 +68,52 @@ def test_every_method_was_run_with_the_same_budget(name):
         if method not in ('oracle', 'random-drop')
     }
     assert len(budgets) == len({task for *_, task in budgets})
+
+
+def scenario(name):
+    return Config.fromfile(ROOT / 'configs' / '_base_' / 'scenarios' / f'{name}.py').scenario
+
+
+def check_run(document, config, split):
+    """The run is that of a config: its method, trainable part, streams and budget."""
+    run = document['run']
+    assert run['method'] == config.train_cfg.method.to_dict()
+    assert run['max_steps'] == config.train_cfg.max_steps
+    assert run['measured_on']['data']['split'] == split
+    for stream in ('forget', 'retain'):
+        asked = config.train_cfg.scenario[stream].to_dict()
+        assert run['samplings'][stream].items() >= asked.items()
+    hook = dict(config.custom_hooks[0])
+    for key in run['trainable'].keys() & hook.keys() - {'type'}:
+        found, asked = run['trainable'][key], hook[key]
+        asked = asked.to_dict() if hasattr(asked, 'to_dict') else asked
+        if isinstance(asked, dict):
+            assert found.items() >= asked.items()
+        else:
+            assert found == (list(asked) if isinstance(asked, tuple) else asked), key
+
+
+def test_fewshot_was_run_as_its_scenario_says():
+    tasks = set()
+    for method, document in documents(FEWSHOT):
+        (path,) = (ROOT / 'configs' / 'garments').glob(
+            f'{method}_deformable-detr_mobilenetv2_80s_garments-continual.py'
+        )
+        config = Config.fromfile(path)
+        config.train_cfg.scenario = scenario('garments_fewshot')
+        check_run(document, config, 'test')
+        tasks.add(str(document['run']['tasks']))
+    assert len(tasks) == 1
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablations_were_run_as_their_families_say(name):
+    family = name.removeprefix('ablation_').removesuffix('_val')
+    path = ROOT / 'configs' / 'ablations' / f'{family}.py'
+    single = SINGLE in path.read_text()
+    script = ROOT / 'tools' / 'analysis_tools' / 'compare_methods.py'
+    runs = runpy.run_path(str(script))['runs_of'](path, scenario(SINGLE) if single else None)
+    found = dict(documents(name))
+    assert found.keys() == runs.keys()
+    for variant, document in found.items():
+        check_run(document, runs[variant], 'val')

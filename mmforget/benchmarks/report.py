@@ -127,6 +127,11 @@ def write_page(path: Path, text: str, name: str = 'benchmarks') -> None:
     write_atomically(path, f'{before}{begins}\n\n{text}\n\n{ends}{after}')
 
 
+def has_markers(path: Path, name: str) -> bool:
+    """Whether a page has a place of this name."""
+    return all(marker in path.read_text() for marker in _markers(name))
+
+
 def page_text(path: Path, name: str) -> str:
     """What stands between the markers of a page.
 

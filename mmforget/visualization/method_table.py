@@ -276,20 +276,7 @@ def _budget(runs: Documents, tasks: Sequence[ForgettingTask]) -> str:
     """What every method had, or in what they differ."""
     budgets: dict[str, list[str]] = {}
     for name, documents in runs.items():
-        for document in documents:
-            steps = ', '.join(str(row['steps']) for row in document['tasks'])
-            sizes = document['run']['batch_sizes']
-            images = '; '.join(
-                f'{row["images"]["forget"]} + {row["images"]["retain"]}'
-                for row in document['tasks']
-            )
-            text = (
-                f'{steps} steps of {sizes["forget"]} + {sizes["retain"]} images, drawn from '
-                f'{images} (forget + retain)'
-            )
-            owners = budgets.setdefault(text, [])
-            if name not in owners:
-                owners.append(name)
+        budgets.setdefault(_budget_of(documents), []).append(name)
     most = max(budgets, key=lambda text: len(budgets[text]))
     forgotten = '; '.join(', '.join(task.classes) for task in tasks)
     lines = [
@@ -298,6 +285,29 @@ def _budget(runs: Documents, tasks: Sequence[ForgettingTask]) -> str:
     ]
     lines += [f'{", ".join(owners)}: {text}.' for text, owners in budgets.items() if text != most]
     return ' '.join([*lines, *_before(runs)])
+
+
+def _budget_of(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Steps and images of one method's tasks; a range where its seeds drew different numbers."""
+    rows = documents[0]['tasks']
+    steps = ', '.join(str(row['steps']) for row in rows)
+    sizes = documents[0]['run']['batch_sizes']
+    images = '; '.join(
+        ' + '.join(
+            _range([document['tasks'][place]['images'][stream] for document in documents])
+            for stream in ('forget', 'retain')
+        )
+        for place in range(len(rows))
+    )
+    return (
+        f'{steps} steps of {sizes["forget"]} + {sizes["retain"]} images, drawn from {images} '
+        '(forget + retain)'
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f'{low} to {high}'
 
 
 def _split(runs: Documents) -> str:
@@ -326,10 +336,13 @@ def _seeds(runs: Documents) -> str:
 
 def _before(runs: Documents) -> list[str]:
     """What some methods run through the network beyond the budget, before a task's first step."""
-    said = []
+    owners: dict[str, list[str]] = {}
     for name, documents in runs.items():
         kinds = [row.get('batches_before', {}) for row in documents[0]['tasks']]
         for kind in sorted(set().union(*kinds)):
             numbers = ', '.join(str(own.get(kind, 0)) for own in kinds)
-            said.append(f'Besides, {name} runs {numbers} batches for {_KINDS[kind]}.')
-    return said
+            owners.setdefault(f'{numbers} batches for {_KINDS[kind]}', []).append(name)
+    return [
+        f'Besides, {", ".join(names)} {"run" if len(names) > 1 else "runs"} {text}.'
+        for text, names in owners.items()
+    ]

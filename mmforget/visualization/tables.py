@@ -31,6 +31,36 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return '\n'.join(lines)
 
 
+def excerpt(table: str, like: str) -> str:
+    """The rows and columns of a table that another one names, in its order.
+
+    Args:
+        table: As ``text_table`` writes it; text below it is left out.
+        like: A table whose header and first cells say what is wanted; its other cells are ignored.
+
+    Raises:
+        ValueError: A row or column is wanted that the table lacks.
+    """
+    header, *rows = _cells(table)
+    wanted, *names = _cells(like) or [[]]
+    known = {row[0]: row for row in rows}
+    missing = [name for name in wanted if name not in header]
+    missing += [row[0] for row in names if row[0] not in known]
+    if missing or not names:
+        raise ValueError(
+            f'An excerpt wants {", ".join(missing) or "no row"}; expected columns out of '
+            f'{", ".join(header)} and rows out of {", ".join(known)}.'
+        )
+    places = [header.index(name) for name in wanted]
+    return text_table(wanted, [[known[row[0]][place] for place in places] for row in names])
+
+
+def _cells(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith('|')]
+    rows = [[cell.strip() for cell in line.strip().strip('|').split('|')] for line in lines]
+    return [row for row in rows if set(''.join(row)) - set('-: ') or not set(''.join(row))]
+
+
 def demo_table(results: Mapping[str, Mapping[str, Any]], protocol: str = 'full') -> str:
     """One line per run and task, metrics on the full validation set, then the loaded model.
 

@@ -110,6 +110,13 @@ def test_budgets_are_stated_and_so_are_those_that_differ(document):
     assert 'oracle: 3000, 3000, 3000 steps' in text
 
 
+def test_seeds_that_drew_different_numbers_of_images_are_told_as_a_range(document):
+    other = changed(document, 43)
+    other['tasks'][1]['images'] = {'forget': 58, 'retain': 400}
+    text = method_table({'a': [document, other]})
+    assert 'drawn from 60 + 400; 58 to 60 + 400; 60 + 400 (forget + retain)' in text
+
+
 def test_unfinished_runs_are_left_out(document):
     half = copy.deepcopy(document)
     half['tasks'].pop()
@@ -177,6 +184,8 @@ def test_what_is_run_before_the_first_step_is_told(document):
     other['tasks'][0]['batches_before'] = {'trials': 24}
     text = method_table({'a': [document], 'b': [other]})
     assert text.endswith('Besides, b runs 24, 0, 0 batches for trials of groups.')
+    text = method_table({'a': [document], 'b': [other], 'c': [other]})
+    assert text.endswith('Besides, b, c run 24, 0, 0 batches for trials of groups.')
 
 
 def test_an_oracle_that_is_a_classifier(document):

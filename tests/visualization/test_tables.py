@@ -1,6 +1,8 @@
 """Tables are drawn from results files alone."""
 
-from mmforget.visualization.tables import demo_table, mask_results, text_table
+import pytest
+
+from mmforget.visualization.tables import demo_table, excerpt, mask_results, text_table
 
 
 def row(task, groups, **scores):
@@ -21,6 +23,18 @@ def test_columns_are_aligned_and_read_as_markdown():
     assert lines[0] == '| a         | long |'
     assert lines[1] == '| --------- | ---- |'
     assert len({len(line) for line in lines}) == 1
+
+
+def test_an_excerpt_has_the_rows_and_columns_that_are_wanted():
+    table = text_table(['method', '1: H', '2: H'], [['a', '1', '-'], ['b', '3', '4 ± 1']])
+    wanted = text_table(['method', '2: H'], [['b', 'stale'], ['a', '']])
+    text = text_table(['method', '2: H'], [['b', '4 ± 1'], ['a', '-']])
+    assert excerpt(f'{table}\n\nText below.', wanted) == text
+    assert excerpt(table, text) == text
+    with pytest.raises(ValueError, match=r'wants 3: H, c; expected columns out of method, 1: H'):
+        excerpt(table, text_table(['method', '3: H'], [['c', '1']]))
+    with pytest.raises(ValueError, match='wants no row'):
+        excerpt(table, '')
 
 
 def test_demo_table_counts_dead_slots_and_relates_to_the_ceiling():

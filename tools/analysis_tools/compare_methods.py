@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def scenario_of(path: Path) -> dict[str, Any]:
     return config.scenario
 
 
-def prepared(config: Config, folder: Path, seed: int, split: str, scenario: Any) -> Config:
+def prepared(config: Config, folder: Path, seed: int, split: str) -> Config:
     """A config for one run.
 
     Args:
@@ -54,14 +55,11 @@ def prepared(config: Config, folder: Path, seed: int, split: str, scenario: Any)
         folder: The run's work dir.
         seed: Of everything that is drawn.
         split: ``'val'`` or ``'test'``: where forgetting is measured.
-        scenario: In the place of the config's own; ``None`` keeps it.
     """
     config.work_dir = str(folder)
     config.randomness = dict(seed=seed)
     config.log_level = 'WARNING'
     config.experiment_name = f'{folder.parent.name}_{seed}_{time.time_ns()}'
-    if scenario is not None:
-        config.train_cfg.scenario = scenario
     if split == 'test':
         config.val_dataloader = config.test_dataloader
         config.val_evaluator = config.test_evaluator
@@ -105,16 +103,29 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def runs_of(path: Path) -> dict[str, Config]:
-    """Names and configs: one of a method, or all variants of an ablation."""
+def runs_of(path: Path, scenario: Any = None) -> dict[str, Config]:
+    """Names and configs: one of a method, or all variants of an ablation.
+
+    Args:
+        path: The config.
+        scenario: In the place of the configs' own; ``None`` keeps them. What an ablation varies is
+            changed in it.
+    """
     config = Config.fromfile(path)
     if 'variants' not in config:
-        return {path.stem.split('_')[0]: config}
+        return {path.stem.split('_')[0]: _with_scenario(config, scenario)}
     found = {}
     for name, changes in config.variants.items():
-        found[name] = Config.fromfile(path.resolve().parents[2] / config.base)
+        base = Config.fromfile(path.resolve().parents[2] / config.base)
+        found[name] = _with_scenario(base, scenario)
         found[name].merge_from_dict(changes.to_dict())
     return found
+
+
+def _with_scenario(config: Config, scenario: Any) -> Config:
+    if scenario is not None:
+        config.train_cfg.scenario = deepcopy(scenario)
+    return config
 
 
 def common_name(path: Path, scenario: Path | None = None) -> str:
@@ -173,7 +184,7 @@ def main() -> None:
     scenario = scenario_of(args.scenario) if args.scenario else None
     runs = {}
     for path in args.configs:
-        found = runs_of(path)
+        found = runs_of(path, scenario)
         if twice := sorted(found.keys() & runs.keys()):
             parser.error(
                 f'{path} is another config of {", ".join(twice)}; their results would lie in one '
@@ -199,7 +210,7 @@ def main() -> None:
                 if args.curves_every is not None:
                     hook = dict(type='mmforget.ForgettingCurvesHook', interval=args.curves_every)
                     config.custom_hooks = [*config.custom_hooks, hook]
-                runner = Runner.from_cfg(prepared(config, folder, seed, args.split, scenario))
+                runner = Runner.from_cfg(prepared(config, folder, seed, args.split))
                 loop = runner.train_loop
                 tasks = [list(task.classes) for task in loop.scenario.tasks]
                 own = {'tasks': tasks, **loop.reference}

@@ -5,10 +5,13 @@
     python tools/analysis_tools/results_table.py --keep work_dirs/comparison/garments_continual
     python tools/analysis_tools/results_table.py --page docs/results.md   # writes its tables
     python tools/analysis_tools/results_table.py --page docs/results.md --check
+    python tools/analysis_tools/results_table.py --page README.md   # the rows that stand there
 
 A folder holds METHOD/seed_N/forgetting.json, or is a work dir of one run; references (oracle,
 retrain, ...) of the same tasks that lie in a folder beside it are told as well. ``--keep`` copies
-the results files to docs/results, from which the page is written.
+the results files to docs/results, from which the page is written. A page has the table of each
+folder NAME in docs/results whose markers it holds: ``<!-- NAME: begin -->`` and ``<!-- NAME: end
+-->`` for all of it, ``<!-- NAME excerpt: begin -->`` ... for the rows and columns that stand there.
 """
 
 import argparse
@@ -19,9 +22,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmforget.benchmarks.report import page_text, write_page
+from mmforget.benchmarks.report import has_markers, page_text, write_page
 from mmforget.engine.results import FILE_NAME, read_results
 from mmforget.visualization.method_table import REFERENCES, method_table
+from mmforget.visualization.tables import excerpt
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / 'docs' / 'results'
@@ -111,6 +115,40 @@ def keep(folder: Path) -> None:
             print(target)
 
 
+def update(page: Path, check: bool) -> list[str]:
+    """Writes the tables of a page.
+
+    Args:
+        page: Markdown with markers.
+        check: Writes nothing.
+
+    Returns:
+        Names of the tables that are not as they would be written, if ``check``.
+
+    Raises:
+        ValueError: The page holds no table of docs/results.
+    """
+    stale, found = [], 0
+    for folder in sorted(KEPT.glob('*')):
+        for name in (folder.name, f'{folder.name} excerpt'):
+            if not has_markers(page, name):
+                continue
+            found += 1
+            text = table_of([folder])
+            if name != folder.name:
+                text = excerpt(text, page_text(page, name))
+            if not check:
+                write_page(page, text, name)
+            elif page_text(page, name) != text:
+                stale.append(name)
+    if not found:
+        raise ValueError(
+            f'{page} holds the markers of no folder in {KEPT}; expected lines like '
+            '<!-- NAME: begin --> and <!-- NAME: end -->.'
+        )
+    return stale
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='*', type=Path, help='what is told of')
@@ -126,13 +164,7 @@ def main() -> None:
             print(table_of(args.folders, args.protocol))
         if args.keep:
             keep(args.keep)
-        stale = []
-        for folder in sorted(KEPT.glob('*')) if args.page else ():
-            text = table_of([folder])
-            if not args.check:
-                write_page(args.page, text, folder.name)
-            elif page_text(args.page, folder.name) != text:
-                stale.append(folder.name)
+        stale = update(args.page, args.check) if args.page else []
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if stale:
