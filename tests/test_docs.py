@@ -406,6 +406,9 @@ ELSEWHERE = {
     'python tools/analysis_tools/plot_methods.py '
     'docs/results/deformable-detr_mobilenetv2_garments-continual '
     '--out-dir docs/images/results': (COMPARISON, "'plot_methods.py', compared"),
+    'python tools/analysis_tools/plot_methods.py '
+    'work_dirs/comparison/deformable-detr_mobilenetv2_garments-single-30_val '
+    '--out-dir docs/images/results': (COMPARISON, "'plot_methods.py', compared"),
     **{
         f'python tools/analysis_tools/compare_methods.py {arguments}': (
             COMPARISON,
@@ -425,6 +428,11 @@ ELSEWHERE = {
             'configs/garments/ret*_80s_garments-continual.py '
             '--scenario configs/_base_/scenarios/garments_single-30.py --split val',
             'configs/recognition/*_vit_*_garment-sprites-4x2.py',
+            'configs/garments/{gs-lora,gs-lora-plus-plus,gs-lora-distilled,gradient-ascent}_*_80s_'
+            'garments-continual.py '
+            'configs/garments/{scrub,ewc,fine-tuning,background-labels}_*_80s_'
+            'garments-continual.py --scenario configs/_base_/scenarios/garments_single-30.py '
+            '--split val --curves-every 20',
         )
     },
     'for name in rank alpha beta bound targets grouping images sparsity sparsity_path matching; do '

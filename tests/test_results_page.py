@@ -19,7 +19,7 @@ FOLDERS = {
     ),
     'vit_garment-sprites-4x2': ('recognition', 'vit_*_garment-sprites-4x2'),
 }
-FEWSHOT = 'deformable-detr_mobilenetv2_garments_fewshot'
+FEWSHOT = 'deformable-detr_mobilenetv2_garments-fewshot'
 SINGLE = 'garments_single-30'
 ABLATIONS = sorted(path.name for path in KEPT.glob('ablation_*'))
 

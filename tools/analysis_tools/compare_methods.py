@@ -5,7 +5,7 @@
     python tools/analysis_tools/compare_methods.py configs/garments/gs-lora*_garments-continual.py \
         --scenario configs/_base_/scenarios/garments_fewshot.py --seeds 42 43 44
     python tools/analysis_tools/results_table.py \
-        work_dirs/comparison/deformable-detr_mobilenetv2_garments_fewshot
+        work_dirs/comparison/deformable-detr_mobilenetv2_garments-fewshot
     python tools/analysis_tools/compare_methods.py configs/ablations/rank.py
 
 Each run has a folder WORK_DIR/DETECTOR_SCENARIO/METHOD/seed_N. A run that was cut is resumed, a
@@ -133,11 +133,12 @@ def common_name(path: Path, scenario: Path | None = None) -> str:
 
     Args:
         path: METHOD_DETECTOR_..._SCHEDULE_SCENARIO.py.
-        scenario: In the place of the config's own.
+        scenario: DATA_SCENARIO.py, in the place of the config's own.
     """
     parts = path.stem.split('_')
+    last = parts[-1] if scenario is None else scenario.stem.replace('_', '-', 1)
     # Without the schedule: the oracle's is another one.
-    return '_'.join([*parts[1:-2], parts[-1] if scenario is None else scenario.stem])
+    return '_'.join([*parts[1:-2], last])
 
 
 def folder_name(args: argparse.Namespace) -> str:
