@@ -22,8 +22,9 @@ class StreamOptions:
         true_class_only: Of a matched query, the class loss counts the score of its object's class
             only; of a softmax, that score against the background's. Implies ``matched_only``.
         log_odds: The class loss is minus the log-odds of a matched query's true class (a sigmoid's
-            logit; of a softmax, its logit less the background's), mean over queries, whatever loss
-            the head was trained with. Asks for ``true_class_only``.
+            logit; of a softmax, its logit less the background's, of a classifier against all other
+            classes), mean over queries, whatever loss the head was trained with. Asks for
+            ``true_class_only``.
         bound: Where the class loss of each matched query stops growing, in units of the weighted
             loss; ``None``: nowhere. Asks for ``matched_only``.
         auxiliary: Losses of every decoder layer, not of the last one alone.

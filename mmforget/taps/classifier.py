@@ -70,8 +70,11 @@ class ClassifierTap(FeatureTap):
         logits = self.detector.head(embeddings)  # Without labels a margin does not count.
         losses = {}
         if stream.options.losses:
-            harder = self.detector.head(embeddings, labels)
-            loss = cross_entropy(harder.float(), labels, reduction='none')
+            harder = self.detector.head(embeddings, labels).float()
+            if stream.options.log_odds:
+                loss = _minus_log_odds(harder, labels)
+            else:
+                loss = cross_entropy(harder, labels, reduction='none')
             if stream.options.bound is not None:
                 loss = loss.clamp(max=stream.options.bound)
             losses['loss_cls'] = loss.mean()
@@ -84,3 +87,10 @@ class ClassifierTap(FeatureTap):
             matches=[pair] * len(samples),
             sigmoid=False,
         )
+
+
+def _minus_log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each image's class against all others: (N, C) and (N,) -> (N,), of any sign."""
+    true = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, labels[:, None], True)
+    others = logits.masked_fill(true, -torch.inf).logsumexp(dim=1)
+    return others - logits[true]
