@@ -19,7 +19,11 @@ FOLDERS = {
     ),
     'vit_garment-sprites-4x2': ('recognition', 'vit_*_garment-sprites-4x2'),
 }
-FEWSHOT = 'deformable-detr_mobilenetv2_garments-fewshot'
+# Folder -> the scenario that replaces the configs' own, and where it is measured.
+OTHER_SCENARIOS = {
+    'deformable-detr_mobilenetv2_garments-fewshot': ('garments_fewshot', 'test'),
+    'deformable-detr_mobilenetv2_garments-single-30_val': ('garments_single-30', 'val'),
+}
 SINGLE = 'garments_single-30'
 ABLATIONS = sorted(path.name for path in KEPT.glob('ablation_*'))
 
@@ -93,16 +97,20 @@ def check_run(document, config, split):
             assert found == (list(asked) if isinstance(asked, tuple) else asked), key
 
 
-def test_fewshot_was_run_as_its_scenario_says():
+@pytest.mark.parametrize('name', OTHER_SCENARIOS)
+def test_other_scenarios_were_run_as_they_say(name):
+    stem, split = OTHER_SCENARIOS[name]
     tasks = set()
-    for method, document in documents(FEWSHOT):
+    for method, document in documents(name):
+        tasks.add(str(document['run']['tasks']))
+        if method == 'oracle':  # It has a scenario of its own.
+            continue
         (path,) = (ROOT / 'configs' / 'garments').glob(
             f'{method}_deformable-detr_mobilenetv2_80s_garments-continual.py'
         )
         config = Config.fromfile(path)
-        config.train_cfg.scenario = scenario('garments_fewshot')
-        check_run(document, config, 'test')
-        tasks.add(str(document['run']['tasks']))
+        config.train_cfg.scenario = scenario(stem)
+        check_run(document, config, split)
     assert len(tasks) == 1
 
 
