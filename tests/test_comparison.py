@@ -61,7 +61,7 @@ def compared(configs, tmp_path_factory, plain_dumps):
             *sorted(configs.glob('*_tiny.py')),
             *('--scenario', configs / 'one_task.py', '--seeds', '1', '2', '--work-dir', folder),
         )
-    return folder / 'one_task'
+    return folder / 'one-task'
 
 
 def test_every_method_and_seed_has_its_results(compared):
@@ -105,7 +105,7 @@ def test_the_table_is_printed(compared, monkeypatch, capsys):
 
 def test_a_page_that_is_stale_is_found_out(compared, monkeypatch, tmp_path, capsys):
     page = tmp_path / 'results.md'
-    page.write_text('# Results\n\n<!-- one_task: begin -->\n<!-- one_task: end -->\n\nText.\n')
+    page.write_text('# Results\n\n<!-- one-task: begin -->\n<!-- one-task: end -->\n\nText.\n')
     script = TOOLS / 'results_table.py'
     kept = tmp_path / 'kept'
 
@@ -116,15 +116,15 @@ def test_a_page_that_is_stale_is_found_out(compared, monkeypatch, tmp_path, caps
         tool['main']()
 
     run('--keep', compared)
-    assert len(list(kept.glob('one_task/*/*/forgetting.json'))) == 4
-    with pytest.raises(SystemExit, match='the tables one_task are not those'):
+    assert len(list(kept.glob('one-task/*/*/forgetting.json'))) == 4
+    with pytest.raises(SystemExit, match='the tables one-task are not those'):
         run('--page', page, '--check')
     run('--page', page)
     run('--page', page, '--check')
     assert '| gs-lora' in page.read_text() and page.read_text().endswith('\n\nText.\n')
-    file = next(kept.glob('one_task/gs-lora/*/forgetting.json'))
+    file = next(kept.glob('one-task/gs-lora/*/forgetting.json'))
     file.write_text(file.read_text().replace('"seconds": ', '"seconds": 9'))
-    with pytest.raises(SystemExit, match='one_task'):
+    with pytest.raises(SystemExit, match='one-task'):
         run('--page', page, '--check')
 
 
@@ -227,8 +227,8 @@ def test_curves_are_measured_on_the_way(configs, monkeypatch, tmp_path, plain_du
         *(configs / 'fine-tuning_tiny.py', '--scenario', configs / 'one_task.py'),
         *('--curves-every', '1', '--work-dir', tmp_path),
     )
-    call(monkeypatch, 'plot_methods.py', tmp_path / 'one_task', '--out-dir', tmp_path)
-    assert (tmp_path / 'one_task_against_steps.png').stat().st_size > 5000
+    call(monkeypatch, 'plot_methods.py', tmp_path / 'one-task', '--out-dir', tmp_path)
+    assert (tmp_path / 'one-task_against_steps.png').stat().st_size > 5000
     (path,) = tmp_path.rglob('curves.json')
     points = json.loads(path.read_text())['points']
     assert [(point['task'], point['step']) for point in points] == [(1, 1), (1, 2)]
@@ -237,7 +237,7 @@ def test_curves_are_measured_on_the_way(configs, monkeypatch, tmp_path, plain_du
 def test_figures_are_drawn(compared, monkeypatch, tmp_path, capsys):
     call(monkeypatch, 'plot_methods.py', compared, '--out-dir', tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {f'one_task_{name}.png' for name in ('trade_off', 'against_tasks')}
+    assert names == {f'one-task_{name}.png' for name in ('trade_off', 'against_tasks')}
     assert all(path.stat().st_size > 5000 for path in tmp_path.iterdir())
     with pytest.raises(SystemExit):
         call(monkeypatch, 'plot_methods.py', tmp_path)
